@@ -1,0 +1,34 @@
+# `make demo` and `make test` each set everything up themselves; neither needs the other first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := cnnbench tests notebooks
+
+.PHONY: help demo test lint format clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+# The stamp is newer than pyproject.toml once everything in it is installed.
+$(VENV)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed  ## train ConvNeXt on bundled handwritten digits, tracked and evaluated
+	$(BIN)/python -m cnnbench fit --config configs/convnext_t.yaml
+
+test: $(VENV)/.installed  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed  ## check style and formatting
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+format: $(VENV)/.installed  ## apply style and formatting
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+clean:  ## remove the environment and caches, keep runs and data
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
