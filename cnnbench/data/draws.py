@@ -1,0 +1,52 @@
+"""Random numbers that belong to a sample: the same whatever the batch, the worker, the process or the device.
+
+A generator with state hands out numbers in the order of asking, so that the augmentation of a sample would
+depend on who asked before. Here a number is a pure function, splitmix64 (Steele, Lea and Flood 2014, "Fast
+Splittable Pseudorandom Number Generators"), of (seed, epoch, index, how many-eth draw), in integers that a
+CPU and a GPU compute alike.
+"""
+
+import torch
+from torch import Tensor
+
+_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)  # the constants of splitmix64, as signed 64-bit integers
+_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+def sample_keys(seed: int, epoch: int, index: Tensor) -> Tensor:
+    """Return the key of each sample in this epoch of this run.
+
+    Args:
+        seed: The run's seed.
+        epoch: Counted from 0.
+        index: int64 (B,), the samples' places in their dataset.
+
+    Returns:
+        int64 (B,), from which all random numbers of these samples follow.
+    """
+    key = torch.zeros_like(index)
+    for part in (seed, epoch, index):
+        key = _mix((key ^ part) + _GAMMA)
+    return key
+
+
+def bits(keys: Tensor, n: int) -> Tensor:
+    """Return the first `n` outputs of splitmix64 from each key (B,): int64 (B, n)."""
+    steps = torch.arange(1, n + 1, device=keys.device) * _GAMMA
+    return _mix(keys[:, None] + steps)
+
+
+def uniform(keys: Tensor, n: int) -> Tensor:
+    """Return `n` numbers in [0, 1) for each key (B,): float32 (B, n), exact multiples of 2^-24."""
+    return _shift_right(bits(keys, n), 40).float() * 2.0**-24
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shift_right(x, 30)) * _MIX_1
+    x = (x ^ _shift_right(x, 27)) * _MIX_2
+    return x ^ _shift_right(x, 31)
+
+
+def _shift_right(x: Tensor, n: int) -> Tensor:
+    return (x >> n) & ((1 << (64 - n)) - 1)  # torch's own shift copies the sign

@@ -1,0 +1,111 @@
+"""Sets that fit in memory: a batch is one index operation, and everything else happens on the device."""
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cnnbench.data import checks
+from cnnbench.data.augment import BatchAugmentation
+from cnnbench.data.base import Batch, ImageDataModule
+from cnnbench.data.pixels import channel_statistics
+from cnnbench.data.samplers import split_key
+from cnnbench.errors import UserError
+
+_SPLIT_SEED = 0  # splits never follow the run's seed: runs of several seeds share one test set
+
+
+class MemoryDataset(Dataset):
+    """Images and labels as two tensors.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,).
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images = images
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> Batch:
+        """Return one sample, by its index or, in training, (index, key)."""
+        return {name: value[0] for name, value in self.__getitems__([item]).items()}
+
+    def __getitems__(self, items: list[int] | list[tuple[int, int]]) -> Batch:
+        """Return the finished batch of these indices or, in training, (index, key) pairs."""
+        indices, keys = zip(*map(split_key, items), strict=True)
+        index = torch.tensor(indices)
+        batch = {"image": self.images[index], "label": self.labels[index], "index": index}
+        return batch if keys[0] is None else batch | {"key": torch.tensor(keys)}
+
+    @staticmethod
+    def collate(batch: Batch) -> Batch:
+        """Return the batch, which `__getitems__` has finished."""
+        return batch
+
+
+class MemoryDataModule(ImageDataModule):
+    """A set in memory: subclasses say in `setup` what their splits are.
+
+    Args:
+        batch_size: Images a process and step.
+        image_size: Height and width that images are brought to, once.
+        num_workers: Processes that load images.
+        in_chans: 1 for grey images, 3 for RGB.
+        augmentation: How training images vary.
+        mean: Overrides the set's own.
+        std: Overrides the set's own.
+    """
+
+    own_mean: tuple[float, ...]
+    own_std: tuple[float, ...]
+
+    def __init__(
+        self,
+        batch_size: int,
+        image_size: int,
+        num_workers: int,
+        in_chans: int,
+        augmentation: BatchAugmentation,
+        mean: tuple[float, ...] | None,
+        std: tuple[float, ...] | None,
+    ) -> None:
+        super().__init__(batch_size, image_size, num_workers, in_chans)
+        checks.per_channel("mean", mean, in_chans)
+        checks.per_channel("std", std, in_chans, positive=True)
+        self.augmentation = augmentation
+        self.mean = tuple(mean or channel_statistics(self.own_mean, in_chans))
+        self.std = tuple(std or channel_statistics(self.own_std, in_chans))
+
+    def augmented(self, images: Tensor, keys: Tensor) -> Tensor:
+        """Return uint8 training images (B, C, H, W) as `augmentation` varies them."""
+        return self.augmentation(images, keys)
+
+
+def stratified_split(labels: np.ndarray, size: int, name: str = "val_size") -> tuple[np.ndarray, np.ndarray]:
+    """Split a set into two parts with the classes in equal proportion, the same two every time.
+
+    Args:
+        labels: (N,).
+        size: Samples of the second part.
+        name: The user's name for `size`, for the message of an error.
+
+    Returns:
+        The indices of the first part and of the second, each ascending.
+
+    Raises:
+        UserError: The set is too small for it.
+    """
+    try:
+        parts = train_test_split(
+            np.arange(len(labels)), test_size=size, stratify=labels, random_state=_SPLIT_SEED, shuffle=True
+        )
+    except ValueError as error:
+        raise UserError(
+            f"{name} asks for {size} of {len(labels)} images: no stratified split into these parts ({error})"
+        ) from error
+    return tuple(np.sort(part) for part in parts)
