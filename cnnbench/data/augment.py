@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cnnbench.data import checks
 from cnnbench.data.draws import uniform
+from cnnbench.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,7 @@ class BatchAugmentation:
         checks.at_least("augmentation.crop_padding", self.crop_padding, 0)
         checks.probability("augmentation.hflip", self.hflip)
         if not 0 <= self.rotation <= 180:
-            raise checks.UserError(
-                f"augmentation.rotation is {self.rotation}: it must be between 0 and 180 degrees"
-            )
+            raise UserError(f"augmentation.rotation is {self.rotation}: it must be between 0 and 180 degrees")
         checks.ascending("augmentation.scale", self.scale)
 
     def __call__(self, images: Tensor, keys: Tensor) -> Tensor:
@@ -60,15 +59,13 @@ class BatchAugmentation:
 
 
 def _crop_flip(images: Tensor, padding: int, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
-    """Cut each image at its `top` and `left` out of itself with a black border, then mirror where `flip` says."""
+    """Cut each image at its `top` and `left` out of itself in a black border, then mirror where `flip`."""
     batch, channels, height, width = images.shape
     padded = F.pad(images, (padding,) * 4)
     column = torch.arange(width, device=images.device)
     columns = torch.where(flip[:, None], width - 1 - column, column) + left[:, None]  # (B, W)
     rows = torch.arange(height, device=images.device) + top[:, None]  # (B, H)
-    source = (
-        rows[:, :, None] * padded.shape[-1] + columns[:, None, :]
-    )  # (B, H, W), places in the flat padded image
+    source = rows[:, :, None] * padded.shape[-1] + columns[:, None, :]  # (B, H, W)
     source = source.view(batch, 1, -1).expand(-1, channels, -1)
     return padded.flatten(2).gather(2, source).view_as(images)
 
@@ -83,3 +80,6 @@ def _rotate_scale(images: Tensor, angle: Tensor, scale: Tensor) -> Tensor:
         [(cos * x - sin * y) / (width / 2), (sin * x + cos * y) / (height / 2)], -1
     )  # (B, H, W, 2)
     return F.grid_sample(images.float(), grid, padding_mode="zeros", align_corners=False)
+
+
+NO_AUGMENTATION = BatchAugmentation()

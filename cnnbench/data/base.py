@@ -1,4 +1,4 @@
-"""What every data module of cnnbench is: datasets by split, exact samplers, and batches finished on the device."""
+"""What every data module of cnnbench is: datasets by split, exact samplers, batches finished on device."""
 
 import os
 from collections.abc import Callable
@@ -81,9 +81,7 @@ class ImageDataModule(LightningDataModule):
         """Return the shuffled, augmented training images."""
         dataset = self.datasets["train"]
         if self.batch_size > len(dataset):
-            raise UserError(
-                f"batch_size is {self.batch_size}: the training set has only {len(dataset)} images"
-            )
+            raise UserError(f"batch_size is {self.batch_size}: the training set has {len(dataset)} images")
         sampler = TrainSampler(dataset, *self._processes(), seed=_run_seed())
         return self._loader(dataset, sampler, drop_last=len(sampler) >= self.batch_size)
 

@@ -14,7 +14,7 @@ from cnnbench.errors import UserError
 
 _IDX_UINT8 = 0x08
 
-# All that a pickled dict of numbers, texts and numpy arrays needs, by old and new names; anything else could run code.
+# All that a pickled dict of numbers, texts and numpy arrays needs, by old and new names: others run code.
 _NUMPY_GLOBALS = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
