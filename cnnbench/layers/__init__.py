@@ -1,0 +1,10 @@
+"""Blocks that several architectures share; plain PyTorch, no cnnbench imports beyond this folder."""
+
+from cnnbench.layers.drop import DropPath
+from cnnbench.layers.head import NormMlpHead, linear
+from cnnbench.layers.network import Network
+from cnnbench.layers.norm import LayerNorm2d
+from cnnbench.layers.pool import GlobalPool
+from cnnbench.layers.stage import Stage
+
+__all__ = ["DropPath", "GlobalPool", "LayerNorm2d", "Network", "NormMlpHead", "Stage", "linear"]

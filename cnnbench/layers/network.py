@@ -1,0 +1,104 @@
+"""The part of timm's model contract that is the same for every network."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnbench.layers.stage import Stage
+
+
+class Network(nn.Module):
+    """A classifier: features, then a head.
+
+    A subclass sets `num_classes`, `num_features` (channels of the features), `head_hidden_size` (width in front of
+    the last linear layer) and `feature_info` (a dict with `num_chs`, `reduction`, `module` per feature map), and
+    writes the methods that raise here.
+    """
+
+    num_classes: int
+    num_features: int
+    head_hidden_size: int
+    feature_info: list[dict[str, Any]]
+
+    def feature_chain(self) -> list[nn.Module]:
+        """Return the modules whose chain is `forward_features`; those named in `feature_info` are among them."""
+        raise NotImplementedError
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last feature map of images (B, in_chans, H, W)."""
+        raise NotImplementedError
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return the logits of a feature map, or with `pre_logits` what the last linear layer would see."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of images (B, in_chans, H, W)."""
+        return self.forward_head(self.forward_features(x))
+
+    @torch.jit.ignore
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Return the features together with the feature maps on the way to them.
+
+        Args:
+            x: Images (B, in_chans, H, W).
+            indices: Which of `feature_info` to return: all (None), the last n (int), or these (negative: from the end).
+            norm: Accepted for timm's callers; the networks here have no norm between the last stage and the head.
+            stop_early: Compute nothing beyond the last map that was asked for.
+            output_fmt: "NCHW".
+            intermediates_only: Return the maps alone.
+
+        Raises:
+            ValueError: If the format is another.
+            IndexError: If there is no such feature map.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"output_fmt must be 'NCHW', not {output_fmt!r}")
+        wanted = _feature_indices(len(self.feature_info), indices)
+        index_of = {self.get_submodule(info["module"]): i for i, info in enumerate(self.feature_info)}
+        intermediates = []
+        for module in self.feature_chain():
+            x = module(x)
+            index = index_of.get(module)
+            if index in wanted:
+                intermediates.append(x)
+            if stop_early and index == max(wanted):
+                break
+        return intermediates if intermediates_only else (x, intermediates)
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory: keep a block's input only, and compute its inside again in the backward pass."""
+        for module in self.modules():
+            if isinstance(module, Stage):
+                module.grad_checkpointing = enable
+
+    @torch.jit.ignore
+    def get_classifier(self) -> nn.Module:
+        """Return the last linear layer."""
+        raise NotImplementedError
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the last linear layer (0: by nothing), and the pooling where `global_pool` is given."""
+        raise NotImplementedError
+
+
+def _feature_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
+    if indices is None:
+        indices = count
+    if isinstance(indices, int):
+        indices = range(-indices, 0)
+    for index in indices:
+        if not -count <= index < count:
+            raise IndexError(f"there is no feature map {index}; there are 0 to {count - 1}")
+    return [index % count for index in indices]

@@ -1,0 +1,150 @@
+"""A network by name and source, with a user's mistakes turned into one line."""
+
+import inspect
+import re
+from functools import partial
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from cnnbench.errors import UserError, did_you_mean
+from cnnbench.models import timm_entries, torchvision_models
+from cnnbench.models.registry import is_registered, list_models, model_info
+
+SOURCES = ("cnnbench", "timm", "torchvision")
+BUILDER_ARGUMENTS = ("features_only", "out_indices", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+
+
+def create_model(
+    name: str, *, source: str = "cnnbench", pretrained: bool = False, **kwargs: Any
+) -> nn.Module:
+    """Build a network.
+
+    Args:
+        name: A name of `list_models()`; with another source also a name that only that library has. A tag after a dot
+            chooses among the published weights: "resnet50.tv_in1k".
+        source: Who wrote it: "cnnbench", "timm" or "torchvision". "timm" gives the reference of a model of ours also
+            where that had to be assembled from timm's layers, as for lenet5.
+        pretrained: Load the published weights.
+        kwargs: `num_classes` (0: no classifier), `in_chans`, `global_pool`, `drop_rate`, `drop_path_rate`,
+            `features_only` with `out_indices`, and the network's own; None stands for its default.
+
+    Returns:
+        The network, in training mode.
+
+    Raises:
+        UserError: If the name, the source or an argument is wrong, or there are no weights to load.
+    """
+    kwargs = {key: value for key, value in kwargs.items() if value is not None}
+    cfg = pretrained_cfg(name, source)
+    label = name if source == "cnnbench" else f"{source}'s {name}"
+    _check_numbers(label, kwargs)
+    if pretrained and not _has_weights(cfg):
+        raise UserError(f"{label} has no published weights: leave pretrained out")
+    build = _builder(name, source)
+    try:
+        return build(pretrained=pretrained, **kwargs)
+    except UserError:
+        raise
+    except OSError as error:
+        if not pretrained:
+            raise
+        raise UserError(f"the weights of {label} could not be loaded: {_first_line(error)}") from error
+    except (TypeError, ValueError, AssertionError, IndexError) as error:
+        if not kwargs:
+            raise
+        raise UserError(f"{label} {_explain(error, build, kwargs)}") from error
+
+
+def pretrained_cfg(name: str, source: str = "cnnbench") -> dict[str, Any]:
+    """Return a model's input size, mean, std, interpolation and crop, without building it.
+
+    Raises:
+        UserError: If the name or the source is wrong.
+    """
+    library, name = _resolve(name, source)
+    if library == "torchvision":
+        return torchvision_models.pretrained_cfg(name)
+    try:
+        cfg = timm.models.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        tags = timm.list_models(f"{name.partition('.')[0]}.*", include_tags=True)
+        shown = name.removeprefix(timm_entries.PREFIX)
+        tags = [tag.removeprefix(timm_entries.PREFIX) for tag in tags]
+        raise UserError(f"unknown weights {shown!r}{did_you_mean(shown, tags)}") from error
+    return (cfg or timm.models.PretrainedCfg()).to_dict()
+
+
+def _builder(name: str, source: str) -> partial:
+    """Return the function that builds the network when called with `pretrained` and the network's arguments."""
+    library, resolved = _resolve(name, source)
+    if library == "torchvision":
+        return partial(torchvision_models.create, resolved)
+    if source == "timm" and is_registered(name) and callable(model_info(name).reference):
+        info = model_info(name)
+        return partial(timm_entries.build, info, network=info.reference)
+    return partial(timm.create_model, resolved)
+
+
+def _resolve(name: str, source: str) -> tuple[str, str]:
+    """Return the library that holds a model's builder and configuration, timm or torchvision, and its name there."""
+    if source not in SOURCES:
+        raise UserError(f"unknown source {source!r}{did_you_mean(source, SOURCES)}")
+    if source == "cnnbench":
+        model_info(name)
+        return "timm", timm_entries.PREFIX + name
+    base, dot, tag = name.partition(".")
+    reference = model_info(base).reference if is_registered(base) else None
+    if source == "timm" and callable(reference):
+        return "timm", timm_entries.PREFIX + name
+    if isinstance(reference, str) and reference.startswith(f"{source}/"):
+        base = reference.removeprefix(f"{source}/")
+    elif source == "timm" and not timm.is_model(base):
+        elsewhere = f"; the reference of {base!r} is {reference}" if reference else ""
+        raise UserError(f"timm has no model {base!r}{elsewhere or did_you_mean(base, _timm_names())}")
+    return source, base + dot + tag
+
+
+def _timm_names() -> list[str]:
+    return [*list_models(), *timm.list_models(exclude_filters=f"{timm_entries.PREFIX}*")]
+
+
+def _has_weights(cfg: dict[str, Any]) -> bool:
+    return any(cfg.get(key) for key in ("url", "file", "hf_hub_id"))
+
+
+def _check_numbers(label: str, kwargs: dict[str, Any]) -> None:
+    for argument, least in (("in_chans", 1), ("num_classes", 0)):
+        value = kwargs.get(argument, least)
+        if not isinstance(value, int) or value < least:
+            raise UserError(
+                f"{label} needs {argument} to be a whole number of at least {least}, not {value!r}"
+            )
+    if "out_indices" in kwargs and not kwargs.get("features_only"):
+        raise UserError(f"{label} takes out_indices only together with features_only=True")
+
+
+def _explain(error: Exception, build: partial, kwargs: dict[str, Any]) -> str:
+    """Say what is wrong with the arguments that a network was refused for; the sentence begins with its name."""
+    unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if unexpected:
+        constructor = build.keywords.get("network") or type(_on_meta(build))
+        accepted = {*inspect.signature(constructor).parameters, *BUILDER_ARGUMENTS}
+        return f"has no argument {unexpected[1]!r}{did_you_mean(unexpected[1], sorted(accepted))}"
+    if kwargs.get("features_only") and "out_indices" in kwargs:
+        others = {key: value for key, value in kwargs.items() if key not in ("features_only", "out_indices")}
+        count = len(_on_meta(build, **others).feature_info)
+        return f"has the feature maps 0 to {count - 1}, not out_indices={kwargs['out_indices']}"
+    arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
+    return f"cannot be built with {arguments}: {_first_line(error)}"
+
+
+def _on_meta(build: partial, **kwargs: Any) -> nn.Module:
+    with torch.device("meta"):
+        return build(**kwargs)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

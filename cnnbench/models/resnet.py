@@ -1,0 +1,199 @@
+"""ResNet: Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun, 2015, https://arxiv.org/abs/1512.03385.
+
+The one idea: layers learn the residual F(x) of a mapping and the input is added back, y = F(x) + x, so that a block
+that has nothing to add need only learn zero, and a hundred layers train as easily as ten.
+
+Two things follow today's practice and the reference, not the paper: the bottleneck strides in its 3x3 convolution (the
+paper: in the first 1x1), and the last norm of each block starts at zero, so that a block starts as the identity.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cnnbench.layers import DropPath, GlobalPool, Network, Stage, linear
+from cnnbench.models.registry import Paper, register
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions (figure 5, left)."""
+
+    expansion = 1
+    last_norm = "bn2"
+
+    def __init__(self, in_channels: int, width: int, stride: int, drop_path: float) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.act1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.act2 = nn.ReLU(inplace=True)
+        self.downsample = _projection(in_channels, width, stride)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return F(x) + x."""
+        shortcut = self.downsample(x)
+        x = self.act1(self.bn1(self.conv1(x)))
+        x = self.bn2(self.conv2(x))
+        x = self.drop_path(x)
+        x += shortcut
+        return self.act2(x)
+
+
+class Bottleneck(nn.Module):
+    """A 3x3 convolution between two 1x1 that narrow and widen the channels by four (figure 5, right)."""
+
+    expansion = 4
+    last_norm = "bn3"
+
+    def __init__(self, in_channels: int, width: int, stride: int, drop_path: float) -> None:
+        super().__init__()
+        out_channels = width * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.act1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.act2 = nn.ReLU(inplace=True)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.act3 = nn.ReLU(inplace=True)
+        self.downsample = _projection(in_channels, out_channels, stride)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return F(x) + x."""
+        shortcut = self.downsample(x)
+        x = self.act1(self.bn1(self.conv1(x)))  # (B, C/4, H, W)
+        x = self.act2(self.bn2(self.conv2(x)))  # (B, C/4, H/stride, W/stride)
+        x = self.bn3(self.conv3(x))  # (B, C, H/stride, W/stride)
+        x = self.drop_path(x)
+        x += shortcut
+        return self.act3(x)
+
+
+def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Return the shortcut: the identity where shapes agree, else a 1x1 convolution (option B of section 3.3)."""
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+    )
+
+
+class ResNet(Network):
+    """A 7x7 convolution and a max pool, then four stages of residual blocks that halve the map and double the channels.
+
+    Args:
+        block: `BasicBlock` or `Bottleneck`.
+        layers: Blocks in each of the four stages.
+        channels: Width of each stage; a bottleneck's output is four times wider.
+        num_classes: Outputs; 0 leaves the classifier out.
+        in_chans: Channels of the images.
+        global_pool: "avg", "max", "avgmax", "catavgmax" or "" (none).
+        drop_rate: Dropout in front of the classifier.
+        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first.
+        zero_init_last: Start the last norm of each block at zero.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        layers: Sequence[int],
+        channels: Sequence[int] = (64, 128, 256, 512),
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        zero_init_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.conv1 = nn.Conv2d(in_chans, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.act1 = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.feature_info = [{"num_chs": 64, "reduction": 2, "module": "act1"}]
+
+        in_channels, index, last = 64, 0, max(sum(layers) - 1, 1)
+        for stage, (depth, width) in enumerate(zip(layers, channels, strict=True), start=1):
+            blocks = []
+            for i in range(depth):
+                stride = 2 if i == 0 and stage > 1 else 1
+                blocks.append(block(in_channels, width, stride, drop_path_rate * index / last))
+                in_channels = width * block.expansion
+                index += 1
+            self.add_module(f"layer{stage}", Stage(*blocks))
+            self.feature_info.append(
+                {"num_chs": in_channels, "reduction": 2 ** (stage + 1), "module": f"layer{stage}"}
+            )
+
+        self.num_features = in_channels
+        self.global_pool = GlobalPool(global_pool)
+        self.head_hidden_size = in_channels * self.global_pool.feat_mult()
+        self.head_drop = nn.Dropout(drop_rate)
+        self.fc = linear(self.head_hidden_size, num_classes)
+        self._init_weights(zero_init_last)
+
+    def _init_weights(self, zero_init_last: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, BasicBlock | Bottleneck) and zero_init_last:
+                nn.init.zeros_(module.get_submodule(module.last_norm).weight)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last feature map of images (B, in_chans, H, W)."""
+        x = self.act1(self.bn1(self.conv1(x)))  # (B, 64, H/2, W/2)
+        x = self.maxpool(x)  # (B, 64, H/4, W/4)
+        x = self.layer1(x)  # (B, C, H/4, W/4)
+        x = self.layer2(x)  # (B, 2C, H/8, W/8)
+        x = self.layer3(x)  # (B, 4C, H/16, W/16)
+        return self.layer4(x)  # (B, 8C, H/32, W/32)
+
+    def feature_chain(self) -> list[nn.Module]:
+        """Return the modules of `forward_features` in order."""
+        stem = [self.conv1, self.bn1, self.act1, self.maxpool]
+        return [*stem, self.layer1, self.layer2, self.layer3, self.layer4]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return the logits of a feature map, or with `pre_logits` what the classifier would see."""
+        x = self.head_drop(self.global_pool(x))
+        return x if pre_logits else self.fc(x)
+
+    @torch.jit.ignore
+    def get_classifier(self) -> nn.Module:
+        """Return the last linear layer."""
+        return self.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the last linear layer (0: by nothing), and the pooling where `global_pool` is given."""
+        self.num_classes = num_classes
+        if global_pool is not None:
+            self.global_pool = GlobalPool(global_pool)
+        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
+        self.fc = linear(self.head_hidden_size, num_classes).to(self.conv1.weight)
+
+
+PAPER = Paper(
+    title="Deep Residual Learning for Image Recognition",
+    authors="Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun",
+    year=2015,
+    url="https://arxiv.org/abs/1512.03385",
+)
+
+register(
+    ResNet,
+    PAPER,
+    {
+        "resnet18": {"block": BasicBlock, "layers": (2, 2, 2, 2)},
+        "resnet34": {"block": BasicBlock, "layers": (3, 4, 6, 3)},
+        "resnet50": {"block": Bottleneck, "layers": (3, 4, 6, 3)},
+        "resnet101": {"block": Bottleneck, "layers": (3, 4, 23, 3)},
+        "resnet152": {"block": Bottleneck, "layers": (3, 8, 36, 3)},
+    },
+)

@@ -1,0 +1,93 @@
+"""Our models as entries of timm's registry: `timm.create_model("cnnbench_resnet50")` and timm's scripts run them."""
+
+import sys
+import warnings
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import timm
+from timm.models import DefaultCfg, PretrainedCfg, build_model_with_cfg, register_model
+from torch import nn
+
+from cnnbench.errors import UserError, did_you_mean
+from cnnbench.models import torchvision_models
+
+if TYPE_CHECKING:
+    from cnnbench.models.registry import ModelInfo
+
+PREFIX = "cnnbench_"
+
+default_cfgs: dict[
+    str, DefaultCfg
+] = {}  # timm's register_model looks an entry's weights up here, by this name
+
+
+def add(info: "ModelInfo", overlay: dict[str, Any]) -> dict[str, Any]:
+    """Register a model in timm as `cnnbench_<name>`.
+
+    Args:
+        info: The model.
+        overlay: Entries of its pretrained configurations that replace those of the reference.
+
+    Returns:
+        Its default configuration, as a network of it carries in `pretrained_cfg`.
+    """
+
+    def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        return build(info, info.network, pretrained, **{**info.kwargs, **kwargs})
+
+    entry.__name__ = entry.__qualname__ = PREFIX + info.name
+    entry.__doc__ = f"{info.name} as written in cnnbench, after {info.paper.authors}, {info.paper.year}."
+    default_cfgs[entry.__name__] = _published(info.reference, overlay)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Overwriting cnnbench_")  # a notebook cell that runs again
+        register_model(entry)
+    return timm.models.get_pretrained_cfg(entry.__name__).to_dict()
+
+
+def build(info: "ModelInfo", network: Any, pretrained: bool, **kwargs: Any) -> nn.Module:
+    """Build a network by timm's builder: defaults from the configuration, weights, features_only.
+
+    Args:
+        info: The model.
+        network: Its class, or the callable that assembles its reference.
+        pretrained: Whether to load the published weights.
+        kwargs: The network's arguments and the builder's.
+    """
+    feature_cfg = dict(info.feature_cfg)
+    return build_model_with_cfg(
+        network,
+        PREFIX + info.name,
+        pretrained,
+        feature_cfg=feature_cfg,
+        pretrained_filter_fn=_filter(info),
+        **kwargs,
+    )
+
+
+def _published(reference: Any, overlay: dict[str, Any]) -> DefaultCfg:
+    """Return the configurations, a tag each, that the reference's authors published, default first."""
+    library, _, name = reference.partition("/") if isinstance(reference, str) else ("", "", "")
+    if library == "timm":
+        if not timm.is_model(name):
+            raise UserError(
+                f"unknown reference {reference!r}{did_you_mean(name, timm.list_models())}; reference=None has none"
+            )
+        cfgs = {cfg.tag or "": cfg for cfg in timm.models.get_arch_pretrained_cfgs(name).values()}
+    elif library == "torchvision":
+        cfgs = {"": PretrainedCfg(**torchvision_models.pretrained_cfg(name))}
+    elif library:
+        raise UserError(f"unknown reference {reference!r}: it starts with 'timm/' or 'torchvision/'")
+    else:
+        cfgs = {"": PretrainedCfg()}
+    cfgs = {tag: replace(cfg, **overlay) for tag, cfg in cfgs.items()}
+    return DefaultCfg(deque(cfgs), cfgs, is_pretrained=any(cfg.has_weights for cfg in cfgs.values()))
+
+
+def _filter(info: "ModelInfo") -> Any:
+    """Return timm's own conversion of checkpoints that were published in another layout, where it has one."""
+    if not isinstance(info.reference, str) or not info.reference.startswith("timm/"):
+        return None
+    entrypoint = timm.models.model_entrypoint(info.reference.removeprefix("timm/"))
+    return getattr(sys.modules[entrypoint.__module__], "checkpoint_filter_fn", None)

@@ -1,0 +1,73 @@
+"""torchvision's classifiers, called with timm's arguments."""
+
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from cnnbench.errors import UserError, did_you_mean
+
+
+def pretrained_cfg(name: str) -> dict[str, Any]:
+    """Return timm's fields for a model of torchvision, read from its default weights.
+
+    Args:
+        name: A classifier of torchvision.
+
+    Raises:
+        UserError: If torchvision has no such classifier.
+    """
+    weights = _default_weights(name)
+    transforms = weights.transforms()
+    size, resized = transforms.crop_size[0], transforms.resize_size[0]
+    return {
+        "url": weights.url,
+        "input_size": (3, size, size),
+        "num_classes": len(weights.meta["categories"]),
+        "crop_pct": size / resized,
+        "interpolation": transforms.interpolation.value,
+        "mean": tuple(transforms.mean),
+        "std": tuple(transforms.std),
+    }
+
+
+def create(
+    name: str, pretrained: bool, num_classes: int = 1000, in_chans: int = 3, **kwargs: Any
+) -> nn.Module:
+    """Build a classifier of torchvision.
+
+    Args:
+        name: Its name there.
+        pretrained: Whether to load its default weights; of another number of classes, the classifier stays random.
+        num_classes: Outputs, at least 1.
+        in_chans: 3.
+        kwargs: Arguments of torchvision's own.
+
+    Raises:
+        UserError: If torchvision has no such classifier, or it cannot have that many channels or classes.
+    """
+    cfg = pretrained_cfg(name)
+    if in_chans != 3:
+        raise UserError(f"torchvision's {name} takes in_chans=3 only, not {in_chans}")
+    if num_classes < 1:
+        raise UserError(f"torchvision's {name} needs num_classes >= 1, not {num_classes}")
+    network = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
+    if pretrained:
+        _load(network, _default_weights(name).get_state_dict(check_hash=True))
+    network.num_classes = num_classes
+    network.pretrained_cfg = network.default_cfg = {**cfg, "architecture": name}
+    return network
+
+
+def _default_weights(name: str) -> Any:
+    names = torchvision.models.list_models(module=torchvision.models)
+    if name not in names:
+        raise UserError(f"torchvision has no model {name!r}{did_you_mean(name, names)}")
+    return torchvision.models.get_model_weights(name).DEFAULT
+
+
+def _load(network: nn.Module, weights: dict[str, Any]) -> None:
+    """Load what fits: all but a classifier of another number of classes, and auxiliary heads that are not there."""
+    own = network.state_dict()
+    fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
+    network.load_state_dict(fitting, strict=False)
