@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-@torch.fx.wrap  # one node of a traced graph: the random draw depends on the rank of x, which tracing does not know
+@torch.fx.wrap  # one node of a traced graph: tracing does not know the rank of x, on which the draw depends
 def drop_path(x: Tensor, drop_prob: float, training: bool) -> Tensor:
     """Zero whole samples of a residual branch with `drop_prob` and scale the others to keep the mean.
 

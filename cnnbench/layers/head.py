@@ -46,7 +46,7 @@ class NormMlpHead(nn.Module):
         self.fc = linear(self.num_features, num_classes, conv=not pool_type)
 
     def reset(self, num_classes: int, pool_type: str | None = None) -> None:
-        """Replace the last linear layer, and the pooling where `pool_type` is given; the rest keeps its weights."""
+        """Replace the last linear layer, and the pooling where `pool_type` is given; the rest stays."""
         if pool_type is not None:
             self.global_pool = _pool(pool_type)
             self.flatten = nn.Flatten(1) if pool_type else nn.Identity()
@@ -56,7 +56,7 @@ class NormMlpHead(nn.Module):
         self.fc = linear(self.num_features, num_classes, conv)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of a feature map (B, C, H, W), or with `pre_logits` what the last linear layer sees."""
+        """Return the logits of a feature map (B, C, H, W), or with `pre_logits` the input of the last layer."""
         x = self.norm(self.global_pool(x))
         x = self.pre_logits(self.flatten(x))  # (B, num_features), or (B, num_features, H, W) without pooling
         x = self.drop(x)
@@ -64,7 +64,7 @@ class NormMlpHead(nn.Module):
 
 
 def linear(in_features: int, out_features: int, conv: bool = False) -> nn.Module:
-    """Return a linear layer, as a 1x1 convolution on request; nothing to compute where there are no outputs."""
+    """Return a linear layer, as a 1x1 convolution on request; without outputs, the identity."""
     if out_features == 0:
         return nn.Identity()
     return nn.Conv2d(in_features, out_features, 1) if conv else nn.Linear(in_features, out_features)

@@ -12,9 +12,9 @@ from cnnbench.layers.stage import Stage
 class Network(nn.Module):
     """A classifier: features, then a head.
 
-    A subclass sets `num_classes`, `num_features` (channels of the features), `head_hidden_size` (width in front of
-    the last linear layer) and `feature_info` (a dict with `num_chs`, `reduction`, `module` per feature map), and
-    writes the methods that raise here.
+    A subclass sets `num_classes`, `num_features` (channels of the features), `head_hidden_size` (width in
+    front of the last linear layer) and `feature_info` (a dict with `num_chs`, `reduction`, `module` per
+    feature map), and writes the methods that raise here.
     """
 
     num_classes: int
@@ -23,7 +23,7 @@ class Network(nn.Module):
     feature_info: list[dict[str, Any]]
 
     def feature_chain(self) -> list[nn.Module]:
-        """Return the modules whose chain is `forward_features`; those named in `feature_info` are among them."""
+        """Return the modules that `forward_features` runs in turn, those of `feature_info` among them."""
         raise NotImplementedError
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -52,8 +52,10 @@ class Network(nn.Module):
 
         Args:
             x: Images (B, in_chans, H, W).
-            indices: Which of `feature_info` to return: all (None), the last n (int), or these (negative: from the end).
-            norm: Accepted for timm's callers; the networks here have no norm between the last stage and the head.
+            indices: Which of `feature_info` to return: all (None), the last n (int), or these (negative: from
+                the end).
+            norm: Accepted for timm's callers; the networks here have no norm between the last stage and the
+                head.
             stop_early: Compute nothing beyond the last map that was asked for.
             output_fmt: "NCHW".
             intermediates_only: Return the maps alone.
@@ -78,7 +80,7 @@ class Network(nn.Module):
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade time for memory: keep a block's input only, and compute its inside again in the backward pass."""
+        """Trade time for memory: keep only the blocks' inputs, and compute the rest again for the gradients."""
         for module in self.modules():
             if isinstance(module, Stage):
                 module.grad_checkpointing = enable

@@ -11,7 +11,8 @@ class GlobalPool(nn.Module):
     """Pool a feature map (B, C, H, W) of any size to one position.
 
     Args:
-        pool_type: "avg", "max", "avgmax" (their mean), "catavgmax" (both, twice the channels), or "" for no pooling.
+        pool_type: "avg", "max", "avgmax" (their mean), "catavgmax" (both, twice the channels), or "" for no
+            pooling.
         flatten: Whether to return (B, C) instead of (B, C, 1, 1); without pooling the map is never flattened.
 
     Raises:

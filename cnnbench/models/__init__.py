@@ -1,6 +1,7 @@
 """Hand-written architectures, one paper a file, each beside the reference that it equals.
 
-Every module of this folder is imported here, so that a new architecture is one new file that calls `register`.
+Every module of this folder is imported here, so that a new architecture is one new file that calls
+`register`.
 """
 
 from importlib import import_module

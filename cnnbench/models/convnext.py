@@ -1,8 +1,9 @@
-"""ConvNeXt: Z. Liu, H. Mao, C.-Y. Wu, C. Feichtenhofer, T. Darrell, S. Xie, 2022, https://arxiv.org/abs/2201.03545.
+"""ConvNeXt: Liu, Mao, Wu, Feichtenhofer, Darrell, Xie, 2022, https://arxiv.org/abs/2201.03545.
 
-The one idea: give a ResNet, step by step, what made vision transformers strong, while it stays a convolutional
-network: a patchify stem, large depthwise convolutions where a transformer attends, an inverted bottleneck for its
-MLP, LayerNorm for BatchNorm, GELU for ReLU, fewer of both, and downsampling layers of their own.
+The one idea: give a ResNet, step by step, what made vision transformers strong, while it stays a
+convolutional network: a patchify stem, large depthwise convolutions where a transformer attends, an inverted
+bottleneck for its MLP, LayerNorm for BatchNorm, GELU for ReLU, fewer of both, and downsampling layers of
+their own.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ EPS = 1e-6
 
 
 class Mlp(nn.Module):
-    """The two 1x1 convolutions of a block, as linear layers over the last dimension: four times wider inside."""
+    """The 1x1 convolutions of a block, as linear layers over the last dimension: four times wider inside."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -83,8 +84,8 @@ class ConvNeXt(Network):
         depths: Blocks in each stage.
         dims: Channels of each stage.
         kernel_sizes: Side of the depthwise convolutions, one for all or one a stage.
-        patch_size: Side and stride of the stem's convolution. As in the reference, 2 makes the first stage downsample
-            too (stride 32 in all, like 4), while 1 does not (stride 8 in all): small images want 1.
+        patch_size: Side and stride of the stem's convolution. As in the reference, 2 makes the first stage
+            downsample too (stride 32 in all, like 4), while 1 does not (stride 8 in all): small images want 1.
         ls_init_value: Start of the layer scale; None leaves it out.
         num_classes: Outputs; 0 leaves the classifier out.
         in_chans: Channels of the images.

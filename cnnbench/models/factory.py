@@ -23,10 +23,10 @@ def create_model(
     """Build a network.
 
     Args:
-        name: A name of `list_models()`; with another source also a name that only that library has. A tag after a dot
-            chooses among the published weights: "resnet50.tv_in1k".
-        source: Who wrote it: "cnnbench", "timm" or "torchvision". "timm" gives the reference of a model of ours also
-            where that had to be assembled from timm's layers, as for lenet5.
+        name: A name of `list_models()`; with another source also a name that only that library has. A tag
+            after a dot chooses among the published weights: "resnet50.tv_in1k".
+        source: Who wrote it: "cnnbench", "timm" or "torchvision". "timm" gives the reference of a model of
+            ours also where that had to be assembled from timm's layers, as for lenet5.
         pretrained: Load the published weights.
         kwargs: `num_classes` (0: no classifier), `in_chans`, `global_pool`, `drop_rate`, `drop_path_rate`,
             `features_only` with `out_indices`, and the network's own; None stands for its default.
@@ -78,7 +78,7 @@ def pretrained_cfg(name: str, source: str = "cnnbench") -> dict[str, Any]:
 
 
 def _builder(name: str, source: str) -> partial:
-    """Return the function that builds the network when called with `pretrained` and the network's arguments."""
+    """Return the function that builds the network, to be called with `pretrained` and its arguments."""
     library, resolved = _resolve(name, source)
     if library == "torchvision":
         return partial(torchvision_models.create, resolved)
@@ -89,7 +89,7 @@ def _builder(name: str, source: str) -> partial:
 
 
 def _resolve(name: str, source: str) -> tuple[str, str]:
-    """Return the library that holds a model's builder and configuration, timm or torchvision, and its name there."""
+    """Return the library whose registry holds a model, timm or torchvision, and its name there."""
     if source not in SOURCES:
         raise UserError(f"unknown source {source!r}{did_you_mean(source, SOURCES)}")
     if source == "cnnbench":
@@ -127,7 +127,7 @@ def _check_numbers(label: str, kwargs: dict[str, Any]) -> None:
 
 
 def _explain(error: Exception, build: partial, kwargs: dict[str, Any]) -> str:
-    """Say what is wrong with the arguments that a network was refused for; the sentence begins with its name."""
+    """Say what is wrong with the arguments; whoever calls puts the network's name in front."""
     unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if unexpected:
         constructor = build.keywords.get("network") or type(_on_meta(build))

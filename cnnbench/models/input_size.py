@@ -12,8 +12,8 @@ LARGEST = 1024
 def check_input_size(network: nn.Module, in_chans: int, image_size: tuple[int, int]) -> None:
     """Refuse images that a network cannot take because of their size.
 
-    The network is run in its present mode on tensors without data, which costs milliseconds and changes nothing.
-    A failure that no image size would mend is left to the first real step.
+    The network is run in its present mode on tensors without data, which costs milliseconds and changes
+    nothing. A failure that no image size would mend is left to the first real step.
 
     Args:
         network: Any network of images, of this package, timm or torchvision.

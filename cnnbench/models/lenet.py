@@ -1,12 +1,13 @@
 """LeNet-5: Yann LeCun, Léon Bottou, Yoshua Bengio, Patrick Haffner, 1998, https://doi.org/10.1109/5.726791.
 
-The one idea: local receptive fields, shared weights and subsampling let a network learn its features from pixels,
-instead of being handed them, and make it indifferent to where on the page a stroke stands.
+The one idea: local receptive fields, shared weights and subsampling let a network learn its features from
+pixels, instead of being handed them, and make it indifferent to where on the page a stroke stands.
 
-The layers carry the paper's names. As in every modern account, and in the reference, four details are simpler than in
-the paper: C3 sees all maps of S2 (the paper connects a chosen part), S2 and S4 average without a trained scale and
-bias, the activation is a plain tanh (the paper: 1.7159 tanh(2x/3)), and the output is linear (the paper: distances to
-drawn prototypes). Images larger than 32x32 are averaged over the positions of C5.
+The layers carry the paper's names. As in every modern account, and in the reference, four details are simpler
+than in the paper: C3 sees all maps of S2 (the paper connects a chosen part), S2 and S4 average without a
+trained scale and bias, the activation is a plain tanh (the paper: 1.7159 tanh(2x/3)), and the output is
+linear (the paper: distances to drawn prototypes). Images larger than 32x32 are averaged over the positions of
+C5.
 """
 
 import torch

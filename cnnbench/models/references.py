@@ -1,11 +1,11 @@
-"""References for what neither timm nor torchvision has, assembled from timm's layers and sharing no code with ours."""
+"""References for what neither timm nor torchvision has: timm's layers put together, sharing no code with ours."""
 
 from timm.layers import NormMlpClassifierHead, create_act_layer, create_conv2d, create_pool2d
 from torch import nn
 
 
 class _Assembled(nn.Sequential):
-    """Named layers in a row, then a head of timm: as much of timm's model contract as timm's builders need."""
+    """Named layers in a row, then a head of timm: what timm's builders need of a model."""
 
     def __init__(
         self, layers: dict[str, nn.Module], head: NormMlpClassifierHead, features: dict[str, int]
@@ -26,7 +26,7 @@ class _Assembled(nn.Sequential):
 def lenet5(
     num_classes: int = 10, in_chans: int = 1, global_pool: str = "avg", drop_rate: float = 0.0
 ) -> nn.Module:
-    """Assemble LeNet-5 (LeCun et al., 1998) for 32x32 images: tanh, average pooling, C3 fully connected to S2."""
+    """Assemble LeNet-5 (LeCun et al., 1998): tanh, average pooling, C3 fully connected to S2."""
     layers = {
         "c1": create_conv2d(in_chans, 6, 5, padding=0, bias=True),
         "act1": create_act_layer("tanh"),

@@ -35,8 +35,8 @@ class ModelInfo:
         network: Its class.
         kwargs: The arguments that make this variant of the class.
         paper: Its source.
-        reference: The model of other authors that it equals: "timm/resnet18", "torchvision/alexnet", a callable that
-            assembles one, or None.
+        reference: The model of other authors that it equals: "timm/resnet18", "torchvision/alexnet", a
+            callable that assembles one, or None.
         feature_cfg: How timm extracts features from it, see `timm.models.build_model_with_cfg`.
         pretrained_cfg: Input size, mean, std, interpolation, crop and weights, as in timm.
     """
@@ -69,8 +69,8 @@ def register(
         network: The class that all variants share.
         paper: Where it comes from.
         variants: For each model's name the arguments of `network` that make it.
-        reference: What each variant must equal: "timm/<name>" or "torchvision/<name>", where `{name}` stands for the
-            variant's; a callable that assembles it and takes `num_classes` and `in_chans`; or None.
+        reference: What each variant must equal: "timm/<name>" or "torchvision/<name>", where `{name}` stands
+            for the variant's; a callable that assembles it and takes `num_classes` and `in_chans`; or None.
         feature_cfg: Passed to timm for `features_only`: `out_indices` unless there are five feature maps, and
             `flatten_sequential=True` where the maps are children of a Sequential.
         pretrained_cfg: Entries that replace, or make up for, those that the reference publishes.

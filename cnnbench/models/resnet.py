@@ -1,10 +1,11 @@
 """ResNet: Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun, 2015, https://arxiv.org/abs/1512.03385.
 
-The one idea: layers learn the residual F(x) of a mapping and the input is added back, y = F(x) + x, so that a block
-that has nothing to add need only learn zero, and a hundred layers train as easily as ten.
+The one idea: layers learn the residual F(x) of a mapping and the input is added back, y = F(x) + x, so that a
+block that has nothing to add need only learn zero, and a hundred layers train as easily as ten.
 
-Two things follow today's practice and the reference, not the paper: the bottleneck strides in its 3x3 convolution (the
-paper: in the first 1x1), and the last norm of each block starts at zero, so that a block starts as the identity.
+Two things follow today's practice and the reference, not the paper: the bottleneck strides in its 3x3
+convolution (the paper: in the first 1x1), and the last norm of each block starts at zero, so that a block
+starts as the identity.
 """
 
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ class Bottleneck(nn.Module):
 
 
 def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """Return the shortcut: the identity where shapes agree, else a 1x1 convolution (option B of section 3.3)."""
+    """Return the shortcut: the identity where shapes agree, else a 1x1 convolution (section 3.3, B)."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     return nn.Sequential(
@@ -85,7 +86,7 @@ def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
 
 
 class ResNet(Network):
-    """A 7x7 convolution and a max pool, then four stages of residual blocks that halve the map and double the channels.
+    """A 7x7 convolution and a max pool, then four stages of residual blocks, each at half the resolution.
 
     Args:
         block: `BasicBlock` or `Bottleneck`.

@@ -1,4 +1,4 @@
-"""Our models as entries of timm's registry: `timm.create_model("cnnbench_resnet50")` and timm's scripts run them."""
+"""Our models in timm's registry: `timm.create_model("cnnbench_resnet50")` and timm's scripts run them."""
 
 import sys
 import warnings
@@ -71,9 +71,8 @@ def _published(reference: Any, overlay: dict[str, Any]) -> DefaultCfg:
     library, _, name = reference.partition("/") if isinstance(reference, str) else ("", "", "")
     if library == "timm":
         if not timm.is_model(name):
-            raise UserError(
-                f"unknown reference {reference!r}{did_you_mean(name, timm.list_models())}; reference=None has none"
-            )
+            near = did_you_mean(name, timm.list_models())
+            raise UserError(f"unknown reference {reference!r}{near}; reference=None stands for none")
         cfgs = {cfg.tag or "": cfg for cfg in timm.models.get_arch_pretrained_cfgs(name).values()}
     elif library == "torchvision":
         cfgs = {"": PretrainedCfg(**torchvision_models.pretrained_cfg(name))}

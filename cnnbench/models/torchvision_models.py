@@ -32,13 +32,14 @@ def pretrained_cfg(name: str) -> dict[str, Any]:
 
 
 def create(
-    name: str, pretrained: bool, num_classes: int = 1000, in_chans: int = 3, **kwargs: Any
+    name: str, pretrained: bool = False, num_classes: int = 1000, in_chans: int = 3, **kwargs: Any
 ) -> nn.Module:
     """Build a classifier of torchvision.
 
     Args:
         name: Its name there.
-        pretrained: Whether to load its default weights; of another number of classes, the classifier stays random.
+        pretrained: Whether to load its default weights; of another number of classes, the classifier stays
+            random.
         num_classes: Outputs, at least 1.
         in_chans: 3.
         kwargs: Arguments of torchvision's own.
@@ -67,7 +68,7 @@ def _default_weights(name: str) -> Any:
 
 
 def _load(network: nn.Module, weights: dict[str, Any]) -> None:
-    """Load what fits: all but a classifier of another number of classes, and auxiliary heads that are not there."""
+    """Load what fits: not a classifier of another number of classes, nor heads that are not there."""
     own = network.state_dict()
     fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
     network.load_state_dict(fitting, strict=False)
