@@ -4,13 +4,17 @@ from cnnbench.data.augment import BatchAugmentation
 from cnnbench.data.base import ImageDataModule
 from cnnbench.data.cifar import CIFAR10DataModule, CIFAR100DataModule
 from cnnbench.data.digits import DigitsDataModule
+from cnnbench.data.folder import ImageFolderDataModule
 from cnnbench.data.mnist import MNISTDataModule
+from cnnbench.data.views import FolderAugmentation
 
 __all__ = [
     "BatchAugmentation",
     "CIFAR10DataModule",
     "CIFAR100DataModule",
     "DigitsDataModule",
+    "FolderAugmentation",
     "ImageDataModule",
+    "ImageFolderDataModule",
     "MNISTDataModule",
 ]

@@ -1,0 +1,218 @@
+"""Folders of images with a folder a class, as ImageNet's."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from cnnbench.data import checks
+from cnnbench.data.base import Batch, ImageDataModule
+from cnnbench.data.image_files import find_classes, find_images
+from cnnbench.data.memory import stratified_split
+from cnnbench.data.pixels import channel_statistics
+from cnnbench.data.samplers import split_key
+from cnnbench.data.views import INTERPOLATIONS, EvalView, FolderAugmentation, TrainView
+from cnnbench.errors import UserError, did_you_mean
+
+_IMAGENET = {
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "interpolation": "bilinear",
+    "crop_pct": 0.875,
+}
+_DEFAULT_AUGMENTATION = FolderAugmentation()
+
+Files = tuple[list[Path], list[int] | None]
+"""Paths and, where they are known, labels."""
+
+
+class FileDataset(Dataset):
+    """Image files, decoded when asked for.
+
+    Args:
+        files: Their paths.
+        labels: As many numbers, or None.
+        view: From a path and a key to uint8 (C, H, W).
+    """
+
+    def __init__(self, files: list[Path], labels: list[int] | None, view: EvalView | TrainView) -> None:
+        self.files = files
+        self.labels = labels
+        self.view = view
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> dict[str, Tensor | int]:
+        """Return one sample, by its index or, in training, (index, key)."""
+        index, key = split_key(item)
+        sample = {"image": self.view(self.files[index], key or 0), "index": index}
+        if self.labels is not None:
+            sample["label"] = self.labels[index]
+        return sample if key is None else sample | {"key": key}
+
+    @staticmethod
+    def collate(samples: list[dict[str, Tensor | int]]) -> Batch:
+        """Return the samples as a batch."""
+        return default_collate(samples)
+
+
+class ImageFolderDataModule(ImageDataModule):
+    """`root/train/<class>/*`, `root/val/<class>/*` and, if there is one, `root/test/<class>/*`.
+
+    Images are decoded in worker processes and stay uint8 until they are on the device.
+
+    Args:
+        root: Folder of the data.
+        predict_root: Images to predict, any below this folder; by default those of `test`, else of `val`.
+        val_fraction: Part of the training images to validate on, where there is no `val` folder; stratified,
+            fixed.
+        batch_size: Images a process and step.
+        image_size: Height and width that images are brought to.
+        num_workers: Processes that decode images; by default one a processor core, at most 8.
+        in_chans: 3 for RGB images, 1 for grey.
+        augmentation: How training images vary; by default a random crop and a horizontal flip.
+        mean: Of pixels in 0..1; by default the model's, else ImageNet's.
+        std: The same.
+        interpolation: nearest, bilinear or bicubic; by default the model's, else bilinear.
+        crop_pct: Part of the shorter side that evaluation keeps; by default the model's, else 0.875.
+    """
+
+    def __init__(
+        self,
+        root: str = "data",
+        predict_root: str | None = None,
+        val_fraction: float | None = None,
+        batch_size: int = 64,
+        image_size: int = 224,
+        num_workers: int | None = None,
+        in_chans: int = 3,
+        augmentation: FolderAugmentation = _DEFAULT_AUGMENTATION,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        interpolation: str | None = None,
+        crop_pct: float | None = None,
+    ) -> None:
+        super().__init__(batch_size, image_size, _cores() if num_workers is None else num_workers, in_chans)
+        checks.per_channel("mean", mean, in_chans)
+        checks.per_channel("std", std, in_chans, positive=True)
+        checks.one_of("interpolation", interpolation, (None, *INTERPOLATIONS))
+        for name, value in (("val_fraction", val_fraction), ("crop_pct", crop_pct)):
+            if value is not None and not 0 < value <= 1:
+                raise UserError(f"{name} is {value}: it must be above 0 and at most 1")
+        self.root = Path(root)
+        self.predict_root = None if predict_root is None else Path(predict_root)
+        self.val_fraction = val_fraction
+        self.augmentation = augmentation
+        self._asked = {"mean": mean, "std": std, "interpolation": interpolation, "crop_pct": crop_pct}
+        self._files: dict[str, Files] = {}
+        self._class_names: tuple[str, ...] | None = None
+        self._settle({})
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The folders of `train`, else of `val` or `test`; empty where there are only images to predict."""
+        if self._class_names is None:
+            folders = [self.root / split for split in ("train", "val", "test")]
+            labelled = next(filter(Path.is_dir, folders), None)
+            if labelled is None and self.predict_root is None:
+                raise UserError(f"no images in {self.root}: looked for {', '.join(map(str, folders))}")
+            self._class_names = () if labelled is None else find_classes(labelled)
+        return self._class_names
+
+    def index_name(self, split: str, index: int) -> str:
+        """Return the image's path."""
+        return str(self._files[split][0][int(index)])
+
+    def setup(self, stage: str = "fit") -> None:
+        """Find the files that the stage needs, and take what was not asked for from the model."""
+        model = None if self.trainer is None else self.trainer.lightning_module
+        self._settle(getattr(model, "pretrained_cfg", None) or {})
+        if stage == "fit":
+            self._find_train_and_val()
+        elif stage == "validate" and "val" not in self._files:
+            self._find_train_and_val() if self.val_fraction else self._find("val")
+        elif stage == "test" and "test" not in self._files:
+            self._find("test")
+        elif stage == "predict" and "predict" not in self._files:
+            self._files["predict"] = (find_images(self._predict_folder()), None)
+        common = self.image_size, self.in_chans, self.interpolation
+        for split, (files, labels) in self._files.items():
+            train = TrainView(*common, self.augmentation, self.mean, self.std) if split == "train" else None
+            self.datasets[split] = FileDataset(files, labels, train or EvalView(*common, self.crop_pct))
+
+    def _settle(self, config: Any) -> None:
+        """Set mean, std, interpolation, crop_pct: as asked for, else the model's, else ImageNet's."""
+        for name, asked in self._asked.items():
+            from_model = config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+            choices = (asked, from_model, _IMAGENET[name])
+            setattr(self, name, next(value for value in choices if value is not None))
+        self.mean = channel_statistics(self.mean, self.in_chans)
+        self.std = channel_statistics(self.std, self.in_chans)
+
+    def _find_train_and_val(self) -> None:
+        if {"train", "val"} <= self._files.keys():
+            return
+        has_val = (self.root / "val").is_dir()
+        if self.val_fraction and has_val:
+            raise UserError(
+                f"val_fraction is set, but there is a folder {self.root / 'val'}: drop one of them"
+            )
+        self._find("train")
+        if has_val:
+            self._find("val")
+            return
+        if not self.val_fraction:
+            raise UserError(
+                f"no folder {self.root / 'val'}: add it, or set val_fraction to hold out a part of train"
+            )
+        files, labels = self._files["train"]
+        size = round(self.val_fraction * len(files))
+        parts = stratified_split(np.array(labels), size, "val_fraction")
+        for split, part in zip(("train", "val"), parts, strict=True):
+            self._files[split] = ([files[i] for i in part], [labels[i] for i in part])
+
+    def _find(self, split: str) -> None:
+        """Find the images of `root/<split>/<class>/*`."""
+        folder = self.root / split
+        if not folder.is_dir():
+            raise UserError(
+                f"no folder {folder}{_contents(self.root)}: it has a folder of images for each class"
+            )
+        found = find_classes(folder)
+        if not found:
+            raise UserError(f"no class folders in {folder}: it has a folder of images for each class")
+        for name in found:
+            if name not in self.class_names:
+                hint = did_you_mean(name, self.class_names)
+                raise UserError(f"{folder / name} is a class that {self.root / 'train'} lacks{hint}")
+        by_class = [(self.class_names.index(name), find_images(folder / name)) for name in found]
+        files = [file for _, images in by_class for file in images]
+        self._files[split] = (files, [label for label, images in by_class for _ in images])
+
+    def _predict_folder(self) -> Path:
+        own = [self.root / split for split in ("test", "val")]
+        folders = [self.predict_root] if self.predict_root else own
+        folder = next(filter(Path.is_dir, folders), None)
+        if folder is None:
+            looked_for = " or ".join(map(str, folders))
+            raise UserError(f"nothing to predict: no folder {looked_for}; set predict_root")
+        return folder
+
+
+def _cores() -> int:
+    """Return the number of processor cores that this process may use, at most 8."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, 8)
+
+
+def _contents(root: Path) -> str:
+    """Return what a message says of a root that lacks a folder."""
+    if not root.is_dir():
+        return f" ({root} is not a folder)"
+    names = sorted(path.name for path in root.iterdir())
+    return f" ({root} has {', '.join(names[:5]) or 'nothing'}{', ...' if len(names) > 5 else ''})"
