@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := cnnbench tests notebooks
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test test-all lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -21,6 +21,9 @@ demo: $(VENV)/.installed  ## train ConvNeXt on bundled handwritten digits, track
 
 test: $(VENV)/.installed  ## run the tests
 	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.installed  ## run the slow tests too: the largest models
+	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: $(VENV)/.installed  ## check style and formatting
 	$(BIN)/ruff check $(SOURCES)

@@ -56,7 +56,7 @@ class NormMlpHead(nn.Module):
         self.fc = linear(self.num_features, num_classes, conv)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of a feature map (B, C, H, W), or with `pre_logits` the input of the last layer."""
+        """Return the logits of a feature map (B, C, H, W), or with `pre_logits` what the last layer sees."""
         x = self.norm(self.global_pool(x))
         x = self.pre_logits(self.flatten(x))  # (B, num_features), or (B, num_features, H, W) without pooling
         x = self.drop(x)

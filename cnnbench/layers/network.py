@@ -80,7 +80,7 @@ class Network(nn.Module):
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade time for memory: keep only the blocks' inputs, and compute the rest again for the gradients."""
+        """Trade time for memory: keep only the blocks' inputs and compute the rest again for gradients."""
         for module in self.modules():
             if isinstance(module, Stage):
                 module.grad_checkpointing = enable

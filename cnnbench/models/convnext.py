@@ -85,7 +85,8 @@ class ConvNeXt(Network):
         dims: Channels of each stage.
         kernel_sizes: Side of the depthwise convolutions, one for all or one a stage.
         patch_size: Side and stride of the stem's convolution. As in the reference, 2 makes the first stage
-            downsample too (stride 32 in all, like 4), while 1 does not (stride 8 in all): small images want 1.
+            downsample too (stride 32 in all, like 4), while 1 does not (stride 8 in all): take 1 for
+            small images.
         ls_init_value: Start of the layer scale; None leaves it out.
         num_classes: Outputs; 0 leaves the classifier out.
         in_chans: Channels of the images.

@@ -1,4 +1,4 @@
-"""References for what neither timm nor torchvision has: timm's layers put together, sharing no code with ours."""
+"""References for what neither timm nor torchvision has: put together from timm's layers, not from ours."""
 
 from timm.layers import NormMlpClassifierHead, create_act_layer, create_conv2d, create_pool2d
 from torch import nn
