@@ -1,4 +1,4 @@
-"""How fast the in-memory pipeline is beside torchvision's per-sample one: crop, flip and normalise as for CIFAR.
+"""How fast the in-memory pipeline is beside torchvision's per-sample one: crop, flip, normalise.
 
     python -m cnnbench.data.benchmark
 
@@ -53,7 +53,8 @@ def pipelines(num_images: int, batch_size: int) -> tuple[Pipeline, Pipeline]:
     per_sample = _PerSample(images.permute(0, 2, 3, 1).contiguous().numpy(), data.mean, data.std)
     theirs = DataLoader(per_sample, batch_size, shuffle=True, drop_last=True)
     ours = data.train_dataloader()
-    return lambda: (data.on_after_batch_transfer(b, 0)["image"] for b in ours), lambda: iter(theirs)
+    finish = data.on_after_batch_transfer
+    return lambda: (finish(batch, 0)["image"] for batch in ours), lambda: iter(theirs)
 
 
 def rate(pipeline: Pipeline) -> float:
@@ -64,7 +65,7 @@ def rate(pipeline: Pipeline) -> float:
 
 
 def compare(one: Pipeline, other: Pipeline, pairs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Time two pipelines `pairs` times, each pair in random order: images a second of one and of the other."""
+    """Time two pipelines `pairs` times, each pair in random order: their images a second."""
     rates = np.empty((pairs, 2))
     for pair in rates:
         for side in random.sample((0, 1), 2):

@@ -1,0 +1,86 @@
+import gzip
+import pickle
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def write_idx(path, array):
+    head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (gzip.open if path.suffix == ".gz" else open)(path, "wb").write(head + array.tobytes())
+
+
+@pytest.fixture
+def mnist(tmp_path, rng):
+    """A root with MNIST's files, gzipped, and what is in them."""
+    arrays = {}
+    for part, n in (("train", 100), ("t10k", 37)):
+        arrays[part] = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8), np.arange(n, dtype=np.uint8) % 10
+        write_idx(tmp_path / "MNIST/raw" / f"{part}-images-idx3-ubyte.gz", arrays[part][0])
+        write_idx(tmp_path / "MNIST/raw" / f"{part}-labels-idx1-ubyte.gz", arrays[part][1])
+    return tmp_path, arrays
+
+
+def write_cifar(folder, name, images, **labels):
+    folder.mkdir(parents=True, exist_ok=True)
+    batch = {
+        b"data": images.reshape(len(images), -1),
+        b"batch_label": b"some",
+        b"filenames": [b"x"] * len(images),
+    }
+    batch |= {key.encode(): value.tolist() for key, value in labels.items()}
+    (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+
+
+@pytest.fixture
+def cifar10(tmp_path, rng):
+    """A root with CIFAR-10's batches, 20 training images each, and all training images and labels."""
+    images = rng.integers(0, 256, (120, 3, 32, 32), dtype=np.uint8)
+    labels = np.arange(120) % 10
+    for n in range(5):
+        part = slice(20 * n, 20 * n + 20)
+        write_cifar(
+            tmp_path / "cifar-10-batches-py", f"data_batch_{n + 1}", images[part], labels=labels[part]
+        )
+    write_cifar(tmp_path / "cifar-10-batches-py", "test_batch", images[100:], labels=labels[100:])
+    return tmp_path, images, labels
+
+
+@pytest.fixture
+def cifar100(tmp_path, rng):
+    images = rng.integers(0, 256, (200, 3, 32, 32), dtype=np.uint8)
+    labels = np.arange(200) % 100
+    for name in ("train", "test"):
+        write_cifar(
+            tmp_path / "cifar-100-python", name, images, fine_labels=labels, coarse_labels=np.zeros(200, int)
+        )
+    return tmp_path, images, labels
+
+
+def write_photo(path, rng, width=80, height=60, **options):
+    """Write a smooth colour picture, which survives JPEG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+    picture = coarse.resize((width, height), Image.Resampling.BICUBIC)
+    picture.save(path, **options)
+    return picture
+
+
+@pytest.fixture
+def photos(tmp_path, rng):
+    """An ImageNet-style root: cat and dog, 6 a class to train, 3 to validate."""
+    for split, n in (("train", 6), ("val", 3)):
+        for name in ("cat", "dog"):
+            for i in range(n):
+                write_photo(
+                    tmp_path / split / name / f"{i}.{'jpg' if i % 2 else 'png'}", rng, 80 + i, 60 + 3 * i
+                )
+    return tmp_path

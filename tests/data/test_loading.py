@@ -1,0 +1,152 @@
+"""The same samples, augmented alike, whatever the batches, workers and processes that deliver them."""
+
+import random
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+
+from cnnbench.data import BatchAugmentation, DigitsDataModule, FolderAugmentation, ImageFolderDataModule
+from cnnbench.data.samplers import TrainSampler, eval_sampler
+
+VARIED = BatchAugmentation(crop_padding=2, hflip=0.5, rotation=10)
+VARIED_FILES = FolderAugmentation(auto_augment="rand-m9-mstd0.5-inc1", color_jitter=0.4, random_erasing=0.5)
+
+
+@pytest.fixture(autouse=True)
+def run_seed(monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "3")
+
+
+def digits(**options):
+    data = DigitsDataModule(augmentation=VARIED, **options)
+    data.setup("fit")
+    return data
+
+
+def folder(root, **options):
+    data = ImageFolderDataModule(str(root), image_size=32, augmentation=VARIED_FILES, **options)
+    data.setup("fit")
+    return data
+
+
+def delivered(data, epochs=(0, 1)):
+    """Return {(epoch, index): image as it reaches the model}."""
+    images = {}
+    loader = data.train_dataloader()
+    for epoch in epochs:
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            batch = data.on_after_batch_transfer(batch, 0)
+            images |= {(epoch, int(i)): x for i, x in zip(batch["index"], batch["image"], strict=True)}
+    return images
+
+
+def same(one, other):
+    return all(torch.equal(one[key], other[key]) for key in one.keys() & other.keys())
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 50, "num_workers": 2}, {"batch_size": 419}])
+def test_digits_vary_alike_whatever_the_batch_and_the_workers(options):
+    reference = delivered(digits(batch_size=1257))
+    assert len(reference) == 2 * 1257
+    assert same(reference, delivered(digits(**options)))
+
+
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 4, "num_workers": 2}, {"batch_size": 3, "num_workers": 0}]
+)
+def test_files_vary_alike_whatever_the_batch_and_the_workers(photos, options):
+    reference = delivered(folder(photos, batch_size=12, num_workers=0))
+    assert len(reference) == 24
+    got = delivered(folder(photos, **options))
+    assert got.keys() == reference.keys()
+    assert same(reference, got)
+
+
+def test_epochs_and_seeds_vary_differently(photos, monkeypatch):
+    first = delivered(folder(photos, batch_size=12, num_workers=0))
+    assert not any(torch.equal(first[0, i], first[1, i]) for i in range(12))
+    monkeypatch.setenv("PL_GLOBAL_SEED", "4")
+    assert not same(first, delivered(folder(photos, batch_size=12, num_workers=0)))
+
+
+def test_loading_draws_nothing_from_the_global_generators(photos):
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    delivered(folder(photos, batch_size=12, num_workers=0))
+    delivered(digits(), epochs=[0])
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert (np.random.get_state()[1] == states[2]).all()
+
+
+def test_processes_share_an_epoch_and_its_keys():
+    alone = dict(TrainSampler(range(101), seed=5))
+    parts = [dict(TrainSampler(range(101), num_replicas=3, rank=rank, seed=5)) for rank in range(3)]
+    assert set().union(*parts) == set(range(101))
+    assert all(alone[index] == key for part in parts for index, key in part.items())
+
+
+@pytest.mark.parametrize(("samples", "processes"), [(101, 2), (61, 3), (4, 4), (7, 1)])
+def test_evaluation_visits_each_sample_once(samples, processes):
+    seen = [index for rank in range(processes) for index in eval_sampler(range(samples), processes, rank)]
+    assert sorted(seen) == list(range(samples))
+
+
+def test_only_an_epochs_smaller_last_batch_is_dropped():
+    assert {len(batch["index"]) for batch in digits(batch_size=128).train_dataloader()} == {128}
+    assert len(digits(batch_size=1257).train_dataloader()) == 1
+    assert [len(batch["index"]) for batch in digits(batch_size=128).val_dataloader()] == [128, 128, 14]
+
+
+class Witness(pl.LightningModule):
+    """Writes down what Lightning hands it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.seen = {"train": [], "val": [], "test": [], "predict": []}
+
+    def training_step(self, batch):
+        self.seen["train"].append((self.current_epoch, batch))
+        return self.layer(batch["image"].mean()[None]).sum()
+
+    def validation_step(self, batch):
+        self.seen["val"].append(batch)
+
+    def test_step(self, batch):
+        self.seen["test"].append(batch)
+
+    def predict_step(self, batch):
+        self.seen["predict"].append(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+def test_under_the_trainer(precision):
+    data = digits(batch_size=419)
+    witness = Witness()
+    trainer = pl.Trainer(
+        max_epochs=2, accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=1,
+    )  # fmt: skip
+    trainer.fit(witness, data)
+    trainer.test(witness, data, verbose=False)
+    trainer.predict(witness, data)
+
+    expected = delivered(digits(batch_size=1257))
+    assert len(witness.seen["train"]) == 6
+    for epoch, batch in witness.seen["train"]:
+        assert batch["image"].dtype == (torch.float64 if precision == "64-true" else torch.float32)
+        for index, image in zip(batch["index"].tolist(), batch["image"], strict=True):
+            assert torch.equal(image.float(), expected[epoch, index])
+    clean = data.datasets["test"].images / 255
+    for split in ("test", "predict"):
+        (batch,) = witness.seen[split]
+        assert batch["index"].tolist() == list(range(270))
+        torch.testing.assert_close(
+            batch["image"].float(), (clean - data.mean[0]) / data.std[0], atol=1e-5, rtol=1e-5
+        )
