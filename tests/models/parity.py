@@ -2,7 +2,7 @@
 
 At their initial weights wrong networks pass (zero-initialised norms, tiny layer scales), and so do they in
 float32. So every parameter and floating-point buffer is randomised, and outputs, feature maps, gradients and
-buffers are compared in float64, in evaluation and in training mode. A wrong network then stands at 1e-5 and
+buffers are compared in float64, in evaluation and in training mode. A wrong network then stands at 1e-6 and
 above, a right one that adds in another order at 1e-15.
 """
 

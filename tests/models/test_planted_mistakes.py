@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 import torch
-from parity import TOLERANCE, compare
+from parity import TOLERANCE, compare, relative_errors
 from torch import Tensor, nn
 
 import cnnbench.models as models
@@ -83,7 +83,7 @@ MISTAKES = {
         "ReLU6 for ReLU": replace("layer3.0.act1", nn.ReLU6),
         "stride in the second convolution": move_stride("layer2.0.conv1", "layer2.0.conv2"),
         "max pool without padding": change("maxpool", padding=0),
-        "max pool in ceil mode": change("maxpool", kernel_size=2, padding=0),
+        "2x2 max pool": change("maxpool", kernel_size=2, padding=0),
         "average pool in the stem": replace("maxpool", partial(nn.AvgPool2d, 3, 2, 1)),
         "a branch that adds nothing": without_residual("layer1.0"),
         "replicated padding": change(
@@ -160,6 +160,28 @@ def test_mistake_is_caught(pairs, name, mistake):
     MISTAKES[name][mistake](wrong_model)
     parity = compare(wrong_model, theirs_model, images_for(name))
     assert parity.worst[1] > 1e3 * TOLERANCE, f"the worst error is {parity.worst}"
+
+
+def test_another_order_of_additions_passes(pairs):
+    """What is right but rounds differently is not taken for a mistake."""
+    ours_model, theirs_model = copy.deepcopy(pairs["convnext_tiny"])
+
+    def mlp_by_halves(mlp: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        hidden = mlp.act(mlp.fc1(x))
+        halves = zip(hidden.chunk(2, -1), mlp.fc2.weight.chunk(2, -1), strict=True)
+        return sum(half @ weight.T for half, weight in halves) + mlp.fc2.bias
+
+    after("stages.2.blocks.0.mlp", mlp_by_halves)(ours_model)
+    parity = compare(ours_model, theirs_model, images_for("convnext_tiny"))
+    assert parity.equal
+    assert parity.worst[1] > 0
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_is_judged_by_its_layer():
+    theirs = {"gradient/conv.weight": torch.tensor([1.0, -2.0]), "gradient/conv.bias": torch.tensor([1e-17])}
+    rounding = relative_errors({**theirs, "gradient/conv.bias": torch.tensor([-3e-17])}, theirs)
+    wrong = relative_errors({**theirs, "gradient/conv.bias": torch.tensor([1e-8])}, theirs)
+    assert rounding["gradient/conv.bias"] < TOLERANCE < wrong["gradient/conv.bias"]
 
 
 @pytest.mark.parametrize("spoil", ["a parameter more", "a parameter less"])

@@ -1,0 +1,237 @@
+"""timm's model interface, on the smallest model of every architecture, beside the reference's own answers."""
+
+import inspect
+import math
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+import cnnbench.models as models
+
+
+def smallest_of_each_architecture() -> list[str]:
+    smallest: dict[str, tuple[int, str]] = {}
+    for name in models.list_models():
+        with torch.device("meta"):
+            count = sum(p.numel() for p in models.create_model(name).parameters())
+        architecture = models.model_info(name).architecture
+        smallest[architecture] = min(smallest.get(architecture, (math.inf, "")), (count, name))
+    return sorted(name for _, name in smallest.values())
+
+
+NAMES = smallest_of_each_architecture()
+SHARED_WITH_TIMM = [name for name in NAMES if isinstance(models.model_info(name).reference, str)]
+every_architecture = pytest.mark.parametrize("name", NAMES)
+
+
+def images_for(name: str, batch: int = 2) -> torch.Tensor:
+    channels, height, width = models.pretrained_cfg(name)["input_size"]
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, channels, min(height, 64), min(width, 64), generator=generator)
+
+
+def ours_and_theirs(name: str, **kwargs) -> tuple[nn.Module, nn.Module]:
+    """Both in evaluation mode, with the same weights, in which no norm hides a branch."""
+    ours_model = models.create_model(name, **kwargs).eval()
+    theirs_model = models.create_model(name, source="timm", **kwargs).eval()
+    for parameter in ours_model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    theirs_model.load_state_dict(ours_model.state_dict(), strict=True)
+    return ours_model, theirs_model
+
+
+@every_architecture
+def test_attributes(name):
+    ours_model, theirs_model = ours_and_theirs(name, num_classes=7)
+    for attribute in ("num_classes", "num_features", "head_hidden_size"):
+        assert getattr(ours_model, attribute) == getattr(theirs_model, attribute)
+    assert list(ours_model.feature_info) == list(theirs_model.feature_info)
+    assert ours_model.default_cfg is ours_model.pretrained_cfg
+    weight = ours_model.get_submodule(ours_model.pretrained_cfg["classifier"]).weight
+    assert weight is ours_model.get_classifier().weight
+    assert ours_model.get_submodule(ours_model.pretrained_cfg["first_conv"]).weight.ndim == 4
+
+
+@every_architecture
+def test_pretrained_cfg_is_the_references(name):
+    ours, theirs = models.pretrained_cfg(name), models.pretrained_cfg(name, "timm")
+    assert {**ours, "architecture": ""} == {**theirs, "architecture": ""}
+    assert {"mean", "std", "interpolation", "crop_pct", "input_size", "pool_size"} <= ours.keys()
+
+
+@every_architecture
+def test_head_in_parts(name):
+    ours_model, theirs_model = ours_and_theirs(name)
+    images = images_for(name)
+    features = ours_model.forward_features(images)
+    torch.testing.assert_close(features, theirs_features(theirs_model, images), rtol=0, atol=0)
+    before = ours_model.forward_head(features, pre_logits=True)
+    assert before.shape == (2, ours_model.head_hidden_size)
+    torch.testing.assert_close(ours_model.get_classifier()(before), theirs_model(images), rtol=0, atol=0)
+
+
+def theirs_features(theirs_model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    if hasattr(theirs_model, "forward_features"):
+        return theirs_model.forward_features(images)
+    for layer in list(theirs_model.children())[:-1]:
+        images = layer(images)
+    return images
+
+
+@pytest.mark.parametrize("name", SHARED_WITH_TIMM)
+@pytest.mark.parametrize(
+    "kwargs",
+    [{}, {"indices": 2}, {"indices": [0, -1]}, {"indices": [1, 2], "stop_early": True}, {"norm": True}],
+    ids=str,
+)
+def test_forward_intermediates(name, kwargs):
+    ours_model, theirs_model = ours_and_theirs(name)
+    images = images_for(name)
+    ours_x, ours = ours_model.forward_intermediates(images, **kwargs)
+    theirs_x, theirs = theirs_model.forward_intermediates(images, **kwargs)
+    torch.testing.assert_close([ours_x, *ours], [theirs_x, *theirs], rtol=0, atol=0)
+    only = ours_model.forward_intermediates(images, intermediates_only=True, **kwargs)
+    torch.testing.assert_close(only, theirs, rtol=0, atol=0)
+
+
+@every_architecture
+def test_forward_intermediates_refuses(name):
+    model = models.create_model(name)
+    with pytest.raises(IndexError, match="no feature map 9"):
+        model.forward_intermediates(images_for(name), indices=[9])
+    with pytest.raises(ValueError, match="NCHW"):
+        model.forward_intermediates(images_for(name), output_fmt="NHWC")
+
+
+@every_architecture
+@pytest.mark.parametrize("indices", [None, (0, -1), 2], ids=str)
+def test_features_only(name, indices):
+    ours_model, theirs_model = (
+        models.create_model(name, source=source, features_only=True, out_indices=indices).eval()
+        for source in ("cnnbench", "timm")
+    )
+    theirs_model.load_state_dict(ours_model.state_dict(), strict=True)
+    ours, theirs = ours_model(images_for(name)), theirs_model(images_for(name))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    assert [x.shape[1] for x in ours] == ours_model.feature_info.channels()
+    assert ours_model.feature_info.reduction() == theirs_model.feature_info.reduction()
+
+
+@every_architecture
+@pytest.mark.parametrize("num_classes", [0, 3])
+@pytest.mark.parametrize("global_pool", [None, "", "max"])
+def test_reset_classifier(name, num_classes, global_pool):
+    """A network with a new head is the network that was built with that head."""
+    kwargs = {} if global_pool is None else {"global_pool": global_pool}
+    built = models.create_model(name, num_classes=num_classes, **kwargs).eval()
+    reset = models.create_model(name).eval()
+    reset.reset_classifier(num_classes, global_pool)
+    reset.load_state_dict(built.state_dict(), strict=True)
+    if global_pool == "" and isinstance(built.get_classifier(), nn.Linear):
+        pytest.skip("a linear layer on a feature map that is not pooled: the reference cannot either")
+    torch.testing.assert_close(reset(images_for(name)), built(images_for(name)), rtol=0, atol=0)
+    for attribute in ("num_classes", "num_features", "head_hidden_size"):
+        assert getattr(reset, attribute) == getattr(built, attribute)
+
+
+def test_reset_classifier_keeps_the_hidden_layer():
+    model = models.create_model("lenet5").eval()
+    images = images_for("lenet5")
+    before = model.forward_head(model.forward_features(images), pre_logits=True)
+    model.reset_classifier(0, global_pool="")
+    torch.testing.assert_close(model(images).flatten(1), before)
+
+
+def test_reset_classifier_keeps_type_and_device():
+    for name in NAMES:
+        model = models.create_model(name).to("meta", torch.float64)
+        model.reset_classifier(3)
+        assert {(p.dtype, p.device.type) for p in model.parameters()} == {(torch.float64, "meta")}
+
+
+@every_architecture
+def test_grad_checkpointing_gives_the_same_gradients(name):
+    kwargs = {"drop_path_rate": 0.5} if "drop_path_rate" in arguments_of(name) else {}
+    model = models.create_model(name, num_classes=5, **kwargs)
+    plain, checkpointed = (gradients(model, images_for(name), enable) for enable in (False, True))
+    torch.testing.assert_close(plain, checkpointed, rtol=0, atol=0)
+
+
+def test_grad_checkpointing_recomputes():
+    calls = []
+    model = models.create_model("resnet18", num_classes=5)
+    model.layer2[1].conv1.register_forward_hook(lambda *args: calls.append(1))
+    gradients(model, images_for("resnet18"), enable=False)
+    gradients(model, images_for("resnet18"), enable=True)
+    assert len(calls) == 1 + 2
+
+
+def gradients(model: nn.Module, images: torch.Tensor, enable: bool) -> list[torch.Tensor]:
+    model.set_grad_checkpointing(enable)
+    model.zero_grad()
+    torch.manual_seed(0)
+    model(images).square().sum().backward()
+    return [parameter.grad.clone() for parameter in model.parameters()]
+
+
+def arguments_of(name: str) -> set[str]:
+    return set(inspect.signature(models.model_info(name).network).parameters)
+
+
+@every_architecture
+@pytest.mark.parametrize("in_chans", [1, 4])
+def test_in_chans(name, in_chans):
+    model = models.create_model(name, in_chans=in_chans, num_classes=5)
+    assert model(torch.randn(2, in_chans, 64, 64)).shape == (2, 5)
+
+
+@every_architecture
+def test_through_timm(name):
+    model = timm.create_model(f"cnnbench_{name}", num_classes=5).eval()
+    assert type(model) is models.model_info(name).network
+    assert model(images_for(name)).shape == (2, 5)
+    assert f"cnnbench_{name}" in timm.list_models("cnnbench_*")
+    cfg = models.pretrained_cfg(name)
+    assert timm.data.resolve_data_config({}, model=model)["mean"] == cfg["mean"]
+
+
+@every_architecture
+def test_traces_with_fx(name):
+    kwargs = {"drop_path_rate": 0.5} if "drop_path_rate" in arguments_of(name) else {}
+    model = models.create_model(name, **kwargs)
+    traced = torch.fx.symbolic_trace(model)
+    outputs = []
+    for network in (model, traced):
+        torch.manual_seed(0)
+        outputs.append(network(images_for(name)))
+    torch.testing.assert_close(*outputs, rtol=0, atol=0)
+
+
+@every_architecture
+def test_compiles_as_one_graph(name):
+    torch.compiler.reset()
+    model = models.create_model(name).eval()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(images_for(name)), model(images_for(name)), rtol=0, atol=0)
+
+
+@every_architecture
+def test_exports(name):
+    model = models.create_model(name).eval()
+    batch = torch.export.Dim("batch", min=2)
+    exported = torch.export.export(model, (images_for(name),), dynamic_shapes=({0: batch},))
+    images = images_for(name, batch=5)
+    torch.testing.assert_close(exported.module()(images), model(images), rtol=1e-5, atol=1e-5)
+
+
+@every_architecture
+def test_channels_last_stays_channels_last(name):
+    """Every feature map of a channels_last input is channels_last: nothing is copied back and forth."""
+    model = models.create_model(name).eval().to(memory_format=torch.channels_last)
+    images = images_for(name)
+    channels_last = images.contiguous(memory_format=torch.channels_last)
+    for x in model.forward_intermediates(channels_last, intermediates_only=True):
+        assert x.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(model(channels_last), model(images), rtol=1e-4, atol=1e-4)

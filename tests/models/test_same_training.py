@@ -1,0 +1,59 @@
+"""Under one seed ours and the reference start, drop out and train alike, to the last bit of float32."""
+
+import inspect
+
+import pytest
+import torch
+from test_contract import NAMES
+from torch import nn
+
+import cnnbench.models as models
+
+OPTIMISERS = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.02, momentum=0.9, weight_decay=1e-4),
+    "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05),
+}
+
+
+def seeded(name: str, source: str, **kwargs) -> nn.Module:
+    torch.manual_seed(3)
+    return models.create_model(name, source=source, **kwargs)
+
+
+@pytest.mark.parametrize("name", [name for name in models.list_models() if name not in ("convnext_large",)])
+def test_same_initial_weights(name):
+    """One seed gives both the same initial weights, and leaves the generator where the other leaves it."""
+    ours = seeded(name, "cnnbench").state_dict()
+    ours_state = torch.get_rng_state()
+    theirs = seeded(name, "timm").state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert torch.equal(ours_state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_same_losses(name, optimiser):
+    rates = {"drop_rate": 0.2, "drop_path_rate": 0.3}
+    accepted = inspect.signature(models.model_info(name).network).parameters
+    kwargs = {key: value for key, value in rates.items() if key in accepted}
+    ours, theirs = (
+        train(seeded(name, source, num_classes=10, **kwargs), optimiser) for source in ("cnnbench", "timm")
+    )
+    assert ours == theirs
+    assert len(set(ours)) == len(ours)
+
+
+def train(model: nn.Module, optimiser: str, steps: int = 10) -> list[float]:
+    optimiser = OPTIMISERS[optimiser](model.parameters())
+    generator = torch.Generator().manual_seed(5)
+    channels = model.pretrained_cfg["input_size"][0]
+    losses = []
+    for _ in range(steps):
+        images = torch.randn(8, channels, 32, 32, generator=generator)
+        classes = torch.randint(10, (8,), generator=generator)
+        loss = nn.functional.cross_entropy(model(images), classes)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
