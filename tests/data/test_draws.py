@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from cnnbench.data.draws import bits, sample_keys, uniform
@@ -29,3 +30,11 @@ def test_keys_differ_between_samples_epochs_and_seeds():
     index = torch.arange(1000)
     keys = torch.cat([sample_keys(seed, epoch, index) for seed in range(10) for epoch in range(10)])
     assert len(keys.unique()) == len(keys)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_draws_what_a_cpu_draws():
+    index = torch.arange(10_000)
+    assert torch.equal(
+        uniform(sample_keys(7, 3, index.cuda()), 5).cpu(), uniform(sample_keys(7, 3, index), 5)
+    )

@@ -9,6 +9,7 @@ import torch
 
 from cnnbench.data import BatchAugmentation, DigitsDataModule, FolderAugmentation, ImageFolderDataModule
 from cnnbench.data.samplers import TrainSampler, eval_sampler
+from cnnbench.errors import UserError
 
 VARIED = BatchAugmentation(crop_padding=2, hflip=0.5, rotation=10)
 VARIED_FILES = FolderAugmentation(auto_augment="rand-m9-mstd0.5-inc1", color_jitter=0.4, random_erasing=0.5)
@@ -125,17 +126,21 @@ class Witness(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
+def trainer(**options):
+    quiet = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    return pl.Trainer(max_epochs=2, accelerator="cpu", num_sanity_val_steps=1, **quiet, **options)
+
+
 @pytest.mark.parametrize("precision", ["32-true", "64-true"])
 def test_under_the_trainer(precision):
     data = digits(batch_size=419)
     witness = Witness()
-    trainer = pl.Trainer(
-        max_epochs=2, accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=1,
-    )  # fmt: skip
-    trainer.fit(witness, data)
-    trainer.test(witness, data, verbose=False)
-    trainer.predict(witness, data)
+    run = trainer(precision=precision)
+    run.fit(witness, data)
+    run.test(witness, data, verbose=False)
+    run.predict(witness, data)
 
     expected = delivered(digits(batch_size=1257))
     assert len(witness.seen["train"]) == 6
@@ -150,3 +155,12 @@ def test_under_the_trainer(precision):
         torch.testing.assert_close(
             batch["image"].float(), (clean - data.mean[0]) / data.std[0], atol=1e-5, rtol=1e-5
         )
+
+
+def test_a_broken_image_ends_a_run_with_one_line_that_names_it(photos):
+    file = photos / "train/dog/3.jpg"
+    file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(UserError) as error:
+        trainer().fit(Witness(), folder(photos, batch_size=4, num_workers=2))
+    assert str(error.value).startswith(f"{file} cannot be read as an image: ")
+    assert "\n" not in str(error.value)
