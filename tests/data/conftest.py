@@ -65,22 +65,25 @@ def cifar100(tmp_path, rng):
     return tmp_path, images, labels
 
 
-def write_photo(path, rng, width=80, height=60, **options):
-    """Write a smooth colour picture, which survives JPEG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
-    picture = coarse.resize((width, height), Image.Resampling.BICUBIC)
-    picture.save(path, **options)
-    return picture
+@pytest.fixture
+def write_photo(rng):
+    """A function that writes a smooth colour picture, which survives JPEG, and returns it."""
+
+    def write(path, width=80, height=60, **options):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+        picture = coarse.resize((width, height), Image.Resampling.BICUBIC)
+        picture.save(path, **options)
+        return picture
+
+    return write
 
 
 @pytest.fixture
-def photos(tmp_path, rng):
+def photos(tmp_path, write_photo):
     """An ImageNet-style root: cat and dog, 6 a class to train, 3 to validate."""
     for split, n in (("train", 6), ("val", 3)):
         for name in ("cat", "dog"):
             for i in range(n):
-                write_photo(
-                    tmp_path / split / name / f"{i}.{'jpg' if i % 2 else 'png'}", rng, 80 + i, 60 + 3 * i
-                )
+                write_photo(tmp_path / split / name / f"{i}.{'jpg' if i % 2 else 'png'}", 80 + i, 60 + 3 * i)
     return tmp_path

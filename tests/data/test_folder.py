@@ -12,7 +12,6 @@ from torchvision.transforms import RandomResizedCrop
 from cnnbench.data import FolderAugmentation, ImageFolderDataModule
 from cnnbench.data.views import random_crop
 from cnnbench.errors import UserError
-from tests.data.conftest import write_photo
 
 
 def folder(root, stage="fit", **options):
@@ -117,9 +116,9 @@ def test_a_stratified_part_of_train_validates_on_request(photos):
     assert [again.index_name("val", i) for i in range(4)] == names["val"]
 
 
-def test_predicts_any_images_below_a_folder(photos, tmp_path, rng):
+def test_predicts_any_images_below_a_folder(photos, tmp_path, write_photo):
     for name in ("b.jpg", "deep/er/a.PNG"):
-        write_photo(tmp_path / "new" / name, rng)
+        write_photo(tmp_path / "new" / name)
     (tmp_path / "new/notes.txt").write_text("not an image")
     data = folder(tmp_path / "no-such-root", "predict", predict_root=str(tmp_path / "new"))
     (batch,) = finished(data, data.predict_dataloader())
@@ -180,8 +179,8 @@ def unknown_policy(root):
     )
 
 
-def test_a_class_of_test_that_train_lacks(photos, rng):
-    write_photo(photos / "test/cow/0.png", rng)
+def test_a_class_of_test_that_train_lacks(photos, write_photo):
+    write_photo(photos / "test/cow/0.png")
     with pytest.raises(UserError, match=r"test/cow is a class that .*train lacks"):
         folder(photos, "test")
 

@@ -3,7 +3,6 @@ import pytest
 from PIL import Image
 
 from cnnbench.data.image_files import decode, image_file, upright_size
-from tests.data.conftest import write_photo
 
 
 def load(path, in_chans=3, **options):
@@ -21,8 +20,8 @@ def ramp():
     ("mode", "suffix"),
     [("L", "png"), ("P", "png"), ("CMYK", "jpg"), ("RGBA", "png"), ("1", "png"), ("LA", "png")],
 )
-def test_any_mode_becomes_grey_or_rgb(tmp_path, rng, mode, suffix, in_chans):
-    picture = write_photo(tmp_path / "rgb.png", rng).convert(mode)
+def test_any_mode_becomes_grey_or_rgb(tmp_path, write_photo, mode, suffix, in_chans):
+    picture = write_photo(tmp_path / "rgb.png").convert(mode)
     picture.save(tmp_path / f"it.{suffix}", **({"quality": 95} if suffix == "jpg" else {}))
     expected = np.asarray(picture.convert("RGB").convert("RGB" if in_chans == 3 else "L")).astype(int)
     got = load(tmp_path / f"it.{suffix}", in_chans)
@@ -50,8 +49,8 @@ def test_exif_rotation_is_undone(tmp_path, ramp, orientation):
         assert upright_size(file) == expected.shape[::-1]
 
 
-def test_a_fraction_decodes_a_jpeg_smaller_but_never_too_small(tmp_path, rng):
-    write_photo(tmp_path / "large.jpg", rng, 800, 600, quality=95)
+def test_a_fraction_decodes_a_jpeg_smaller_but_never_too_small(tmp_path, write_photo):
+    write_photo(tmp_path / "large.jpg", 800, 600, quality=95)
     whole = load(tmp_path / "large.jpg")
     for fraction, size in ((0.6, (600, 800)), (0.5, (300, 400)), (0.3, (300, 400)), (0.25, (150, 200))):
         small = load(tmp_path / "large.jpg", fraction=fraction)
