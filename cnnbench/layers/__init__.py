@@ -1,4 +1,4 @@
-"""Blocks that several architectures share; plain PyTorch, no cnnbench imports beyond this folder."""
+"""Blocks that several architectures share; plain PyTorch that imports nothing beyond this folder."""
 
 from cnnbench.layers.drop import DropPath
 from cnnbench.layers.head import NormMlpHead, linear

@@ -66,7 +66,7 @@ def register(
     """Add an architecture: every variant becomes a model here, and in timm as `cnnbench_<name>`.
 
     Args:
-        network: The class that all variants share.
+        network: The class that all variants share; it takes `num_classes` and `in_chans`.
         paper: Where it comes from.
         variants: For each model's name the arguments of `network` that make it.
         reference: What each variant must equal: "timm/<name>" or "torchvision/<name>", where `{name}` stands
