@@ -79,7 +79,7 @@ VARIATIONS = {
     },
     "resnet50": {"channels": (8, 16, 24, 32), "layers": (1, 1, 2, 1), "global_pool": "avgmax"},
     "convnext_tiny": {"dims": (8, 16, 24, 32), "depths": (1, 1, 2, 1), "patch_size": 2, "global_pool": "max"},
-    "convnext_small": {"dims": (8, 8, 8, 8), "depths": (1, 1, 1, 1), "patch_size": 1, "ls_init_value": None},
+    "convnext_small": {"dims": (8, 8, 8, 8), "depths": (1, 1, 1, 1), "patch_size": 1},
     "convnext_base": {
         "dims": (8, 16, 24, 32),
         "depths": (1,) * 4,
