@@ -1,6 +1,6 @@
 """Errors that are the user's to mend: the command line prints them in a line and exits with code 2."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -16,10 +16,16 @@ def did_you_mean(name: str, candidates: Iterable[str], n: int = 3) -> str:
     candidates = list(dict.fromkeys(candidates))
     near = get_close_matches(name, candidates, n=n, cutoff=0.5)
     if near:
-        return f"; did you mean {_either(near)}?"
-    return f"; there is {_either(candidates)}" if 0 < len(candidates) <= 8 else ""
+        return f"; did you mean {either([repr(name) for name in near])}?"
+    return f"; there is {either([repr(name) for name in candidates])}" if 0 < len(candidates) <= 8 else ""
 
 
-def _either(names: list[str]) -> str:
-    quoted = [repr(name) for name in names]
-    return " or ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else quoted[0]
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def either(names: Sequence[str]) -> str:
+    """Return the names as "a", "a or b", "a, b or c"."""
+    return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

@@ -1,0 +1,6 @@
+"""Tasks: LightningModules that train a network by name on what a data module tells."""
+
+from cnnbench.tasks.classification import ClassificationTask
+from cnnbench.tasks.optim import OptimConfig
+
+__all__ = ["ClassificationTask", "OptimConfig"]

@@ -1,0 +1,36 @@
+"""cnnbench: hand-written vision architectures beside trusted references, trained and compared head to head."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+__version__ = version("cnnbench")
+
+# Public name -> module that defines it. Imported at first use, so that `import cnnbench` and the command line's help
+# do not wait for torch.
+_PUBLIC = {
+    "create_model": "cnnbench.models",
+    "list_models": "cnnbench.models",
+    "model_info": "cnnbench.models",
+    "register": "cnnbench.models",
+    "ClassificationTask": "cnnbench.tasks",
+    "OptimConfig": "cnnbench.tasks",
+    "DigitsDataModule": "cnnbench.data",
+    "MNISTDataModule": "cnnbench.data",
+    "CIFAR10DataModule": "cnnbench.data",
+    "CIFAR100DataModule": "cnnbench.data",
+    "ImageFolderDataModule": "cnnbench.data",
+    "UserError": "cnnbench.errors",
+    "main": "cnnbench.cli.main",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'cnnbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

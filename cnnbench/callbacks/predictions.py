@@ -1,0 +1,66 @@
+"""`predictions.csv`: one row an image, in the order of the data, whatever the number of processes."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+TOP = 5
+
+
+class PredictionWriter(Callback):
+    """Writes class and probability of the five most probable classes of each image.
+
+    Columns: `image` (file, or index where there are no files), `label` (where the data has labels), `class`,
+    `probability`, then `class_2`, `probability_2`, … of the next ones.
+
+    Args:
+        path: File to write; it appears when it is complete.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows: dict[int, dict[str, Any]] = {}
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        """Keep the rows of the batch."""
+        data = trainer.datamodule
+        top = outputs["probabilities"].topk(min(TOP, len(data.class_names)))
+        indices = outputs["index"].tolist()
+        labels = outputs["label"].tolist() if "label" in outputs else [None] * len(indices)
+        for index, label, classes, values in zip(
+            indices, labels, top.indices.tolist(), top.values.tolist(), strict=True
+        ):
+            row = {"image": data.index_name("predict", index)}
+            if label is not None:
+                row["label"] = data.class_names[label]
+            for rank, (class_index, value) in enumerate(zip(classes, values, strict=True), start=1):
+                suffix = "" if rank == 1 else f"_{rank}"
+                row[f"class{suffix}"] = data.class_names[class_index]
+                row[f"probability{suffix}"] = f"{value:.6f}"
+            self._rows[index] = row
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gather the rows of all processes and write them."""
+        rows = self._rows
+        if trainer.world_size > 1:
+            shares: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(shares, rows)
+            rows = {index: row for share in shares for index, row in share.items()}
+        if trainer.is_global_zero:
+            _write(self.path, [rows[index] for index in sorted(rows)])
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)

@@ -1,0 +1,49 @@
+"""`python -m cnnbench fit`: train a model by a recipe, and keep its best and last checkpoint."""
+
+import sys
+from collections.abc import Sequence
+
+from lightning.pytorch.callbacks import Callback
+
+from cnnbench.callbacks.checkpoint import best_and_last
+from cnnbench.callbacks.report import WandbReport
+from cnnbench.cli.trainer import RunCLI
+
+
+def run(args: Sequence[str] | None) -> None:
+    """Train."""
+    FitCLI(args)
+
+
+class FitCLI(RunCLI):
+    """Trains, then says where everything is and how to test it."""
+
+    command = "fit"
+
+    def run_callbacks(self) -> list[Callback]:
+        """Return checkpoints and the report to W&B."""
+        checkpoints = best_and_last(
+            self.directory / "checkpoints", self.model.monitor, self.model.monitor_mode
+        )
+        return [checkpoints, WandbReport()]
+
+    def before_fit(self) -> None:
+        """Print where the run will be."""
+        self.say(run=str(self.directory), **{"W&B": self.wandb_address()})
+
+    def after_fit(self) -> None:
+        """Print the best validation figure and the command that tests it."""
+        checkpoint = self.trainer.checkpoint_callback
+        if checkpoint is None or not checkpoint.best_model_path:
+            return
+        test = f"--config {self.directory}/config.yaml --ckpt_path {self.directory}/checkpoints/best.ckpt"
+        self.say(
+            best=f"{self.model.monitor} {checkpoint.best_model_score:.4f}, {self.directory}/checkpoints/best.ckpt",
+            run=f"{self.directory}  (config.yaml, metrics.csv, checkpoints/)",
+            test=f"{_python()} -m cnnbench test {test}",
+        )
+
+
+def _python() -> str:
+    """Return how this Python was called, so that the printed command runs in the same environment."""
+    return "python" if sys.prefix == sys.base_prefix else sys.executable

@@ -1,0 +1,64 @@
+"""Finds the command and runs it. Nothing heavy is imported before a command needs it."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from cnnbench import __version__
+from cnnbench.errors import UserError, did_you_mean
+
+# Command -> what it does. Each is the module `cnnbench.cli.<command>` with a function `run(args)`.
+COMMANDS = {
+    "fit": "train a model by a recipe, and keep its best and last checkpoint",
+    "validate": "evaluate a checkpoint on the validation set",
+    "test": "evaluate a checkpoint on the test set",
+    "predict": "write the classes that a checkpoint sees in images",
+    "models": "list the models there are",
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        args: Arguments after the program's name; None: those of the process, which stay as they are, since the
+            processes that Lightning starts for DDP run them again.
+
+    Returns:
+        The exit code: 0, or 2 after a mistake of the user, which is printed in a line on standard error. With
+        `CNNBENCH_DEBUG=1` in the environment the traceback is printed too.
+    """
+    words = sys.argv[1:] if args is None else list(args)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"cnnbench {__version__}")
+        return 0
+    try:
+        if words[0] not in COMMANDS:
+            raise UserError(f"unknown command {words[0]!r}{did_you_mean(words[0], COMMANDS)}")
+        import_module(f"cnnbench.cli.{words[0]}").run(args)
+    except UserError as error:
+        if os.environ.get("CNNBENCH_DEBUG") == "1":
+            raise
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"cnnbench: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return f"""\
+usage: python -m cnnbench COMMAND [OPTIONS]
+
+Hand-written vision architectures beside trusted references, trained and compared head to head.
+
+commands:
+{commands}
+
+  python -m cnnbench COMMAND --help              the options of a command
+  python -m cnnbench fit --config configs/convnext_t.yaml"""

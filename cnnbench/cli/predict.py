@@ -1,0 +1,31 @@
+"""`python -m cnnbench predict`: write the classes that a checkpoint sees in images."""
+
+from collections.abc import Sequence
+
+from lightning.pytorch.callbacks import Callback
+
+from cnnbench.callbacks.predictions import PredictionWriter
+from cnnbench.cli.trainer import EvaluationCLI
+
+
+def run(args: Sequence[str] | None) -> None:
+    """Predict, and write `predictions.csv`."""
+    PredictCLI(args)
+
+
+class PredictCLI(EvaluationCLI):
+    """Writes `predictions.csv` into the run's directory."""
+
+    command = "predict"
+
+    def run_callbacks(self) -> list[Callback]:
+        """Return the writer of the predictions."""
+        return [PredictionWriter(self.directory / "predictions.csv")]
+
+    def run_loggers(self, name: str) -> bool:
+        """Track nothing: a prediction has no metrics."""
+        return False
+
+    def after_predict(self) -> None:
+        """Print where the predictions are."""
+        self.say(written=str(self.directory / "predictions.csv"))

@@ -1,0 +1,60 @@
+"""The directory of a run: `runs/<recipe>/<time>/`, its own for each run."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from cnnbench.errors import UserError
+
+_INHERITED = "CNNBENCH_RUN_DIRECTORY"  # how the processes that Lightning starts for DDP learn of it
+
+
+def recipe_name(config: Path | None, root: Path, default: str) -> str:
+    """Return the name that runs of this recipe share.
+
+    It is the recipe's path below `configs/`, such as `mnist/lenet5`; for the `config.yaml` of a former run below
+    `root`, that run's name; for a recipe elsewhere its file's name; without one, `default`.
+    """
+    if config is None:
+        return default
+    path = config.resolve()
+    if (path.parent / "checkpoints").is_dir():
+        run = path.parent.parent
+        return str(run.relative_to(root.resolve())) if run.is_relative_to(root.resolve()) else run.name
+    folders = path.parts
+    if "configs" in folders:
+        below = len(folders) - folders[::-1].index("configs")
+        return str(Path(*folders[below:]).with_suffix(""))
+    return path.stem
+
+
+def create_run_directory(root: Path, name: str, command: str) -> Path:
+    """Create a directory that no other run has; processes of one run agree on it.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    if rank_zero_only.rank != 0:
+        return Path(os.environ.get(_INHERITED, root / name))
+    time = datetime.now().strftime("%Y%m%d-%H%M%S") + ("" if command == "fit" else f"-{command}")
+    attempt = 0
+    while True:
+        directory = root / name / (f"{time}-{attempt}" if attempt else time)
+        try:
+            directory.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if not directory.is_dir():
+                raise UserError(
+                    f"cannot write the run's directory {directory}: a file stands in its way"
+                ) from None
+            attempt += 1
+        except OSError as error:
+            raise UserError(
+                f"cannot write the run's directory {directory}: {error.strerror}; "
+                "choose another with --trainer.default_root_dir"
+            ) from error
+    os.environ[_INHERITED] = str(directory)
+    return directory

@@ -1,0 +1,207 @@
+"""What `fit`, `validate`, `test` and `predict` share: Lightning's command line around a run's own directory."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from cnnbench.callbacks.checkpoint import AtomicCheckpointIO
+from cnnbench.callbacks.progress import RunProgress
+from cnnbench.callbacks.tracking import QuietWandbLogger, WandbMode, run_loggers
+from cnnbench.cli.parser import Parser
+from cnnbench.cli.run_directory import create_run_directory, recipe_name
+from cnnbench.data import ImageDataModule
+from cnnbench.errors import UserError, first_line
+from cnnbench.tasks.base import Task
+
+_TRAINER_DEFAULTS = {"default_root_dir": "runs", "enable_model_summary": False}
+
+
+class RunCLI(LightningCLI):
+    """Parses a recipe and options, and runs one method of the Trainer in a directory of its own.
+
+    Args:
+        args: Command and options; None: those of the process.
+    """
+
+    command: ClassVar[str]
+
+    def __init__(self, args: Sequence[str] | None = None) -> None:
+        _quieten()
+        super().__init__(
+            Task,
+            ImageDataModule,
+            save_config_callback=None,
+            trainer_defaults=_TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            parser_class=Parser,
+            args=None if args is None else list(args),
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:
+        """Only the command that runs: the parsers of the others would cost their time."""
+        return {self.command: super().subcommands()[self.command]}
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Set up the parsers, and tell the outer one of the command's."""
+        super().setup_parser(*args, **kwargs)
+        self.parser.command_parser = self._parser(self.command)
+
+    def add_arguments_to_parser(self, parser: Parser) -> None:
+        """Add what belongs to no class: tracking, compilation, memory format."""
+        parser.add_argument(
+            "--wandb",
+            type=WandbMode,
+            default="auto",
+            help="Weights & Biases: auto is online with a login, else offline; disabled is off.",
+        )
+        parser.add_argument(
+            "--compile", type=bool, default=False, help="Compile the network with torch.compile."
+        )
+        parser.add_argument(
+            "--channels_last",
+            type=bool,
+            default=False,
+            help="Channels-last memory format of weights and images.",
+        )
+        parser.link_arguments("compile", "model.init_args.compile")
+        parser.link_arguments("channels_last", "model.init_args.channels_last")
+
+    def parse_arguments(self, parser: Parser, args: Any) -> None:
+        """Parse, and refuse what jsonargparse lets pass."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "LightningCLI's args parameter is intended to run from within Python"
+            )
+            super().parse_arguments(parser, args)
+        for config in self._config_files():
+            self._parser(self.command).check_top_level(yaml.safe_load(config.get_content()) or {})
+
+    def _parse_ckpt_path(self) -> None:
+        """Take nothing from the checkpoint: the recipe says what is built, and the task compares both."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Create the Trainer with the run's directory, loggers, checkpoints and progress."""
+        settings = self._get(self.config_init, "trainer")
+        configs = self._config_files()
+        root = Path(settings["default_root_dir"])
+        name = recipe_name(Path(str(configs[0])) if configs else None, root, self.model.hparams.name)
+        self.directory = create_run_directory(root, name, self.command)
+        if settings["logger"] in (None, True):
+            kwargs["logger"] = self.run_loggers(name)
+        callbacks = [*_as_list(settings["callbacks"]), SaveConfig(self), *self.run_callbacks()]
+        if settings["enable_progress_bar"] is not False:
+            callbacks.append(RunProgress())
+        plugins = [*_as_list(settings["plugins"]), AtomicCheckpointIO()]
+        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        try:
+            return super()._instantiate_trainer(config, callbacks)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise UserError(f"trainer: {first_line(error)}") from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except MisconfigurationException as error:
+            raise UserError(first_line(error)) from error
+
+    def _config_files(self) -> list[Any]:
+        return [path for path in self.config[self.command].get("config") or [] if path is not None]
+
+    def run_callbacks(self) -> list[Callback]:
+        """Return the callbacks of this command."""
+        return []
+
+    def run_loggers(self, name: str) -> list[Logger] | bool:
+        """Return the loggers of this command."""
+        return run_loggers(
+            self.directory,
+            self._get(self.config, "wandb"),
+            name=f"{name}/{self.directory.name}",
+            group=name,
+            job_type=self.command,
+        )
+
+    def resolved_config(self) -> str:
+        """Return all settings of the run as YAML that the commands accept."""
+        return self._parser(self.command).dump(self.config[self.command], skip_none=False)
+
+    @rank_zero_only
+    def say(self, **lines: str) -> None:
+        """Print a line each: what it is, and its value; a value is never broken, so that it can be copied."""
+        for name, value in lines.items():
+            print(f"{name:<8}  {value}", flush=True)
+
+    def wandb_address(self) -> str:
+        """Return where the W&B run is, or that there is none."""
+        loggers = [logger for logger in self.trainer.loggers if isinstance(logger, QuietWandbLogger)]
+        return loggers[0].where if loggers else "disabled"
+
+
+class EvaluationCLI(RunCLI):
+    """A command that needs trained weights."""
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse to evaluate weights that nobody trained.
+
+        Raises:
+            UserError: There is neither a checkpoint nor `pretrained`.
+        """
+        settings = self.config[self.command]
+        if not settings.get("ckpt_path") and not settings.model.init_args.get("pretrained"):
+            raise UserError(
+                f"{self.command} needs trained weights: --ckpt_path runs/…/checkpoints/best.ckpt, "
+                "or --model.pretrained true for the published ones"
+            )
+
+    def print_metrics(self) -> None:
+        """Print the metrics of the evaluation, and where they are kept."""
+        self.say(
+            **{key: f"{value:.6f}" for key, value in self.trainer.callback_metrics.items()},
+            run=str(self.directory),
+        )
+
+
+class SaveConfig(Callback):
+    """Writes `config.yaml` into the run's directory, and the same settings into W&B."""
+
+    def __init__(self, cli: RunCLI) -> None:
+        self.cli = cli
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write before the run begins, so that a run that fails can be repeated."""
+        if not trainer.is_global_zero:
+            return
+        text = self.cli.resolved_config()
+        (self.cli.directory / "config.yaml").write_text(text)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(yaml.safe_load(text))
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _quieten() -> None:
+    """Silence what tells a user of this command line nothing: the devices and tips of Lightning, its worker advice."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*LeafSpec.*is deprecated.*"):
+        warnings.filterwarnings("ignore", message)

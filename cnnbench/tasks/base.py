@@ -1,0 +1,221 @@
+"""What every task shares: the network by name, its optimisation, seeds, checkpoints that know what they hold."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from timm.layers import to_2tuple
+from timm.scheduler.scheduler import Scheduler
+from torch import Tensor, nn
+
+from cnnbench.errors import UserError
+from cnnbench.models import check_input_size, create_model, pretrained_cfg
+from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
+
+
+class Task(LightningModule, ABC):
+    """A network by name and source, trained by one `optim` block.
+
+    A subclass sets `monitor` and `monitor_mode`, writes the steps, and prepares its losses and metrics in `configure_head`.
+
+    Args:
+        name: Name of the model, as `python -m cnnbench models` lists them.
+        source: Who wrote the network: `cnnbench` (ours), `timm` or `torchvision`.
+        pretrained: Start from the published weights.
+        num_classes: Number of classes; None: the data module tells.
+        in_chans: Channels of the images; None: the data module tells.
+        model_args: Further arguments of the model, such as `{drop_path_rate: 0.1}`.
+        optim: Optimiser and schedule; None: AdamW with cosine decay.
+        compile: Compile the network with `torch.compile`.
+        channels_last: Keep weights and images in channels-last memory format.
+
+    Raises:
+        UserError: The model, its source, or one of its arguments does not exist.
+    """
+
+    monitor = "val/loss"
+    monitor_mode = "min"
+
+    def __init__(
+        self,
+        name: str,
+        source: str = "cnnbench",
+        pretrained: bool = False,
+        num_classes: int | None = None,
+        in_chans: int | None = None,
+        model_args: dict[str, Any] | None = None,
+        optim: OptimConfig | None = None,
+        compile: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.pretrained_cfg = pretrained_cfg(name, source)
+        self.optim = OptimConfig.of(optim)
+        self.network: nn.Module | None = None
+        self.save_hyperparameters(
+            "name", "source", "pretrained", "num_classes", "in_chans", "compile", "channels_last"
+        )
+        self.hparams.update(model_args=dict(model_args or {}), optim=vars(self.optim).copy())
+        if num_classes is not None and in_chans is not None:
+            self._build_network(pretrained)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Run the network on normalised images (B, C, H, W)."""
+        if self.hparams.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.network(images)
+
+    # ------------------------------------------------------------------ building
+
+    @abstractmethod
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+
+    def configure_head(self, num_classes: int) -> None:
+        """Prepare what depends on the number of classes: losses and metrics."""
+
+    def configure_model(self) -> None:
+        """Build the network for the data; Lightning calls this before each run, it builds once."""
+        data = self.trainer.datamodule
+        if data is not None:
+            self._take_from_data("num_classes", data)
+            self._take_from_data("in_chans", data)
+        if self.network is None:
+            self._build_network(self.hparams.pretrained and not self.trainer.ckpt_path)
+        if data is not None:
+            check_input_size(self.network, self.hparams.in_chans, to_2tuple(data.image_size))
+
+    def _take_from_data(self, key: str, data: Any) -> None:
+        ours, theirs = self.hparams[key], getattr(data, key)
+        if ours is not None and ours != theirs:
+            raise UserError(
+                f"{key} {ours} of the model contradicts {type(data).__name__}, which has {theirs}; "
+                f"leave model.{key} out: the data tells it"
+            )
+        self.hparams[key] = theirs
+
+    def _build_network(self, pretrained: bool) -> None:
+        hparams = self.hparams
+        if hparams.num_classes is None or hparams.in_chans is None:
+            raise UserError(
+                f"{hparams.name}: give num_classes and in_chans, or a data module that tells them"
+            )
+        self.network = create_model(
+            hparams.name,
+            source=hparams.source,
+            pretrained=pretrained,
+            num_classes=hparams.num_classes,
+            in_chans=hparams.in_chans,
+            **hparams.model_args,
+        )
+        if hparams.channels_last:
+            self.network.to(memory_format=torch.channels_last)
+        if hparams.compile:
+            self.network.compile()  # in place: the keys of the state dict stay as they are
+        self.configure_head(hparams.num_classes)
+
+    # ------------------------------------------------------------------ optimisation
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Create optimiser and per-step schedule from the `optim` block."""
+        optimizer = create_optimizer(self.network, self.optim)
+        updates = self.trainer.estimated_stepping_batches
+        if updates == float("inf"):
+            raise UserError(
+                "trainer.max_epochs and trainer.max_steps are both unlimited: the schedule needs an end"
+            )
+        batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        scheduler = create_scheduler(optimizer, self.optim, int(updates), max(1, int(np.ceil(batches))))
+        if scheduler is None:
+            return {"optimizer": optimizer}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: Scheduler, metric: Any | None) -> None:
+        """Set the learning rate of the next step; timm's schedules count updates."""
+        scheduler.step_update(num_updates=self.trainer.global_step)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed dropout, drop path and mixing from (seed, step, rank), so that no step depends on another's draws.
+
+        Two networks trained with one seed then draw the same numbers, and so does a resumed run.
+        """
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        step = self.trainer.fit_loop.total_batch_idx
+        state = np.random.SeedSequence((seed, step, self.global_rank)).generate_state(1, np.uint64)
+        torch.manual_seed(int(state[0]))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the learning rate and the norm of the gradient before it is clipped."""
+        if self.is_logging_step:
+            gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+            self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+            self.log("train/lr", optimizer.param_groups[0]["lr"])
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by `optim.clip_grad`, or by the Trainer's own setting where that is given."""
+        self.clip_gradients(
+            optimizer,
+            gradient_clip_val=self.optim.clip_grad if gradient_clip_val is None else gradient_clip_val,
+            gradient_clip_algorithm=gradient_clip_algorithm or "norm",
+        )
+
+    @property
+    def is_logging_step(self) -> bool:
+        """Whether loggers take the values of the running training step."""
+        return (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record what the weights belong to: version, class names, normalisation."""
+        from cnnbench import __version__
+
+        data = self.trainer.datamodule
+        keys = ("class_names", "mean", "std", "image_size")
+        known = {key: getattr(data, key) for key in keys if data is not None}
+        checkpoint["cnnbench"] = {"version": __version__, **known}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose weights do not fit this network, naming both sides.
+
+        Raises:
+            UserError: The checkpoint is of another model, or of other classes, channels or arguments.
+        """
+        ours = self.state_dict()
+        theirs = checkpoint["state_dict"]
+        if _shapes(ours) == _shapes(theirs):
+            return
+        saved = checkpoint.get("hyper_parameters", {})
+        raise UserError(
+            f"the checkpoint holds {_describe(saved)}, this run builds {_describe(self.hparams)}: "
+            f"{_first_difference(_shapes(ours), _shapes(theirs))}"
+        )
+
+
+def _shapes(state_dict: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in state_dict.items() if isinstance(value, Tensor)}
+
+
+def _describe(hparams: Mapping[str, Any]) -> str:
+    name = hparams.get("name", "another model")
+    return (
+        f"{name} with {hparams.get('num_classes', '?')} classes and {hparams.get('in_chans', '?')} channels"
+    )
+
+
+def _first_difference(ours: dict[str, tuple[int, ...]], theirs: dict[str, tuple[int, ...]]) -> str:
+    for key, shape in ours.items():
+        if key not in theirs:
+            return f"{key} is not in the checkpoint"
+        if theirs[key] != shape:
+            return f"{key} is {theirs[key]} in the checkpoint and {shape} here"
+    return f"{next(key for key in theirs if key not in ours)} is only in the checkpoint"

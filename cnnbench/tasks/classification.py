@@ -1,0 +1,138 @@
+"""Image classification: cross entropy, top-1 and top-5 accuracy, predictions."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+from torchvision.transforms import v2
+
+from cnnbench.errors import UserError
+from cnnbench.tasks.base import Task
+from cnnbench.tasks.optim import OptimConfig
+
+
+class ClassificationTask(Task):
+    """One label an image.
+
+    Training logs `train/loss`, `train/lr` and `train/grad_norm` every `log_every_n_steps` steps and
+    `train/accuracy` every epoch; evaluation logs `val/…` and `test/…`: `loss` (without label smoothing),
+    `accuracy` and, from six classes on, `accuracy_top5`. Each sample counts once, whatever the number of
+    processes.
+
+    Args:
+        name: Name of the model, as `python -m cnnbench models` lists them.
+        source: Who wrote the network: `cnnbench` (ours), `timm` or `torchvision`.
+        pretrained: Start from the published weights.
+        num_classes: Number of classes; None: the data module tells.
+        in_chans: Channels of the images; None: the data module tells.
+        model_args: Further arguments of the model, such as `{drop_path_rate: 0.1}`.
+        optim: Optimiser and schedule; None: AdamW with cosine decay.
+        label_smoothing: Share of the target spread evenly over all classes, in training only.
+        mixup: Alpha of mixup (Zhang et al. 2018, arXiv:1710.09412); 0: off. With `cutmix` each batch takes one of both.
+        cutmix: Alpha of CutMix (Yun et al. 2019, arXiv:1905.04899); 0: off.
+        compile: Compile the network with `torch.compile`.
+        channels_last: Keep weights and images in channels-last memory format.
+
+    Raises:
+        UserError: The model, its source or one of its arguments does not exist, or a value is out of range.
+    """
+
+    monitor = "val/accuracy"
+    monitor_mode = "max"
+
+    def __init__(
+        self,
+        name: str,
+        source: str = "cnnbench",
+        pretrained: bool = False,
+        num_classes: int | None = None,
+        in_chans: int | None = None,
+        model_args: dict[str, Any] | None = None,
+        optim: OptimConfig | None = None,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        compile: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"label_smoothing is {label_smoothing}, but must be at least 0 and below 1")
+        if min(mixup, cutmix) < 0:
+            raise UserError(f"mixup is {mixup} and cutmix {cutmix}, but neither may be negative")
+        super().__init__(
+            name, source, pretrained, num_classes, in_chans, model_args, optim, compile, channels_last
+        )
+        self.save_hyperparameters("label_smoothing", "mixup", "cutmix")
+
+    def configure_head(self, num_classes: int) -> None:
+        """Create the metrics of each stage, and the mixing of the batch."""
+        self.train_accuracy = _accuracy(num_classes)
+        self.val_metrics = _evaluation_metrics(num_classes)
+        self.test_metrics = _evaluation_metrics(num_classes)
+        self.mix = _mixing(self.hparams.mixup, self.hparams.cutmix, num_classes)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return the mean loss of the batch."""
+        images, labels = batch["image"], batch["label"]
+        targets = labels
+        if self.mix is not None:
+            images, targets = self.mix(images, labels)  # targets: (B, num_classes), a distribution each
+        logits = self(images)  # (B, num_classes)
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.hparams.label_smoothing)
+        if self.is_logging_step:
+            self.log("train/loss", loss.detach(), sync_dist=True)  # exact: training batches are of equal size
+        if self.mix is None:
+            self.train_accuracy.update(logits.detach(), labels)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the accuracy over the epoch; a mixed image has no single label to count."""
+        if self.mix is None:
+            self.log("train/accuracy", self.train_accuracy.compute())
+            self.train_accuracy.reset()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Update the metrics; return loss (B,) and logits (B, num_classes) for the callbacks."""
+        return self._evaluate(batch, "val", self.val_metrics)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Update the metrics; return loss (B,) and logits (B, num_classes) for the callbacks."""
+        return self._evaluate(batch, "test", self.test_metrics)
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Return index (B,), probabilities (B, num_classes) and, where known, label (B,)."""
+        probabilities = self(batch["image"]).float().softmax(dim=1)
+        known = {key: batch[key] for key in ("index", "label") if key in batch}
+        return {"probabilities": probabilities, **known}
+
+    def _evaluate(self, batch: dict[str, Tensor], stage: str, metrics: nn.ModuleDict) -> dict[str, Tensor]:
+        logits = self(batch["image"]).float()
+        labels = batch["label"]
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        for key, metric in metrics.items():
+            metric.update(losses) if key == "loss" else metric.update(logits, labels)
+            self.log(f"{stage}/{key}", metric, on_step=False, on_epoch=True)
+        return {"losses": losses, "logits": logits}
+
+
+def _accuracy(num_classes: int, top_k: int = 1) -> MulticlassAccuracy:
+    return MulticlassAccuracy(num_classes, top_k=top_k, average="micro", validate_args=False)
+
+
+def _evaluation_metrics(num_classes: int) -> nn.ModuleDict:
+    metrics = {"loss": MeanMetric().set_dtype(torch.float64), "accuracy": _accuracy(num_classes)}
+    if num_classes > 5:
+        metrics["accuracy_top5"] = _accuracy(num_classes, top_k=5)
+    return nn.ModuleDict(metrics)
+
+
+def _mixing(mixup: float, cutmix: float, num_classes: int) -> v2.Transform | None:
+    transforms = []
+    if mixup > 0:
+        transforms.append(v2.MixUp(alpha=mixup, num_classes=num_classes))
+    if cutmix > 0:
+        transforms.append(v2.CutMix(alpha=cutmix, num_classes=num_classes))
+    return v2.RandomChoice(transforms) if transforms else None

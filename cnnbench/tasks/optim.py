@@ -1,0 +1,105 @@
+"""Optimiser and learning-rate schedule, both from timm's factories, described by one `optim` block."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from torch import nn
+
+from cnnbench.errors import UserError, did_you_mean
+
+SCHEDULES = ("cosine", "tanh", "poly", "constant", "none")
+
+
+@dataclass
+class OptimConfig:
+    """How the weights are updated.
+
+    Args:
+        optimizer: Name of the optimiser in timm (`timm.optim.list_optimizers()`).
+        lr: Peak learning rate, for the whole batch.
+        weight_decay: Not applied to norms, biases and what the network's `no_weight_decay()` names.
+        momentum: Momentum of those optimisers that have one.
+        opt_args: Further arguments of the optimiser, such as `{betas: [0.9, 0.95]}`.
+        sched: Course of the learning rate after warm-up: cosine, tanh, poly, constant or none.
+        warmup_epochs: Epochs of linear warm-up, set per step; fractions are allowed.
+        warmup_lr: Learning rate at the first step of the warm-up.
+        min_lr: Learning rate at the end.
+        clip_grad: Largest norm of the gradient over all parameters; None: not clipped.
+    """
+
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    opt_args: dict[str, Any] = field(default_factory=dict)
+    sched: str = "cosine"
+    warmup_epochs: float = 0.0
+    warmup_lr: float = 1e-6
+    min_lr: float = 0.0
+    clip_grad: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in (known := list_optimizers()):
+            raise UserError(f"unknown optimizer {self.optimizer!r}{did_you_mean(self.optimizer, known)}")
+        if self.sched not in SCHEDULES:
+            raise UserError(f"unknown sched {self.sched!r}{did_you_mean(self.sched, SCHEDULES)}")
+        for name in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "clip_grad"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise UserError(f"optim.{name} is {value}, but must be a number of at least 0")
+
+    @classmethod
+    def of(cls, value: "OptimConfig | Mapping[str, Any] | None") -> "OptimConfig":
+        """Return `value` as an `OptimConfig`; a mapping comes from a checkpoint, None means the defaults."""
+        if value is None:
+            return cls()
+        return value if isinstance(value, cls) else cls(**value)
+
+
+def create_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """Create timm's optimiser for the trainable parameters of `network`.
+
+    Raises:
+        UserError: The optimiser does not take one of `config.opt_args`.
+    """
+    try:
+        return create_optimizer_v2(
+            network,
+            opt=config.optimizer,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            **config.opt_args,
+        )
+    except TypeError as error:
+        raise UserError(
+            f"optim.opt_args {config.opt_args} do not fit {config.optimizer!r}: {error}"
+        ) from error
+
+
+def create_scheduler(
+    optimizer: torch.optim.Optimizer, config: OptimConfig, updates: int, updates_per_epoch: int
+) -> Scheduler | None:
+    """Create timm's schedule over `updates` optimiser steps: linear warm-up, then `config.sched` to `min_lr`.
+
+    The schedule counts optimiser steps, so that it is the same whatever the length of an epoch.
+    """
+    warmup = min(round(config.warmup_epochs * updates_per_epoch), updates)
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=config.sched,
+        num_epochs=max(1, updates - warmup),
+        warmup_epochs=warmup,
+        warmup_lr=config.warmup_lr,
+        warmup_prefix=True,
+        min_lr=config.min_lr,
+        step_on_epochs=False,
+        updates_per_epoch=1,
+    )
+    return scheduler
