@@ -26,6 +26,14 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def user_error_within(error: BaseException) -> UserError | None:
+    """Return the user's mistake that other errors are wrapped around, if there is one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
 def either(names: Sequence[str]) -> str:
     """Return the names as "a", "a or b", "a, b or c"."""
     return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

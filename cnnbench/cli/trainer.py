@@ -20,7 +20,7 @@ from cnnbench.callbacks.tracking import QuietWandbLogger, WandbMode, run_loggers
 from cnnbench.cli.parser import Parser
 from cnnbench.cli.run_directory import create_run_directory, recipe_name
 from cnnbench.data import ImageDataModule
-from cnnbench.errors import UserError, first_line
+from cnnbench.errors import UserError, first_line, user_error_within
 from cnnbench.tasks.base import Task
 
 _TRAINER_DEFAULTS = {"default_root_dir": "runs", "enable_model_summary": False}
@@ -54,6 +54,13 @@ class RunCLI(LightningCLI):
     def subcommands(self) -> dict[str, set[str]]:
         """Only the command that runs: the parsers of the others would cost their time."""
         return {self.command: super().subcommands()[self.command]}
+
+    def instantiate_classes(self) -> None:
+        """Instantiate; a user's mistake that jsonargparse has wrapped in errors of its own comes out again."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError) as error:
+            raise user_error_within(error) or error from error
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Set up the parsers, and tell the outer one of the command's."""
@@ -144,8 +151,9 @@ class RunCLI(LightningCLI):
     @rank_zero_only
     def say(self, **lines: str) -> None:
         """Print a line each: what it is, and its value; a value is never broken, so that it can be copied."""
+        width = max(map(len, lines))
         for name, value in lines.items():
-            print(f"{name:<8}  {value}", flush=True)
+            print(f"{name:<{width}}  {value}", flush=True)
 
     def wandb_address(self) -> str:
         """Return where the W&B run is, or that there is none."""
@@ -203,5 +211,9 @@ def _quieten() -> None:
     """Silence what tells a user of this command line nothing: the devices and tips of Lightning, its worker advice."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*LeafSpec.*is deprecated.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*LeafSpec.*is deprecated.*",
+        ".*callbacks used to create the checkpoint.*",
+    ):
         warnings.filterwarnings("ignore", message)

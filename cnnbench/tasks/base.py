@@ -1,4 +1,4 @@
-"""What every task shares: the network by name, its optimisation, seeds, checkpoints that know what they hold."""
+"""What every task shares: a network by name, its optimisation, seeds, checkpoints that know what they hold."""
 
 import os
 from abc import ABC, abstractmethod
@@ -20,7 +20,8 @@ from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
 class Task(LightningModule, ABC):
     """A network by name and source, trained by one `optim` block.
 
-    A subclass sets `monitor` and `monitor_mode`, writes the steps, and prepares its losses and metrics in `configure_head`.
+    A subclass sets `monitor` and `monitor_mode`, writes the steps, and prepares its losses and metrics in
+    `configure_head`.
 
     Args:
         name: Name of the model, as `python -m cnnbench models` lists them.
@@ -139,7 +140,7 @@ class Task(LightningModule, ABC):
         scheduler.step_update(num_updates=self.trainer.global_step)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed dropout, drop path and mixing from (seed, step, rank), so that no step depends on another's draws.
+        """Seed dropout, drop path and mixing from (seed, step, rank): no step depends on another's draws.
 
         Two networks trained with one seed then draw the same numbers, and so does a resumed run.
         """

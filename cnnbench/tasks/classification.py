@@ -31,7 +31,8 @@ class ClassificationTask(Task):
         model_args: Further arguments of the model, such as `{drop_path_rate: 0.1}`.
         optim: Optimiser and schedule; None: AdamW with cosine decay.
         label_smoothing: Share of the target spread evenly over all classes, in training only.
-        mixup: Alpha of mixup (Zhang et al. 2018, arXiv:1710.09412); 0: off. With `cutmix` each batch takes one of both.
+        mixup: Alpha of mixup (Zhang et al. 2018, arXiv:1710.09412); 0: off. With `cutmix` too, each batch
+            takes one of both.
         cutmix: Alpha of CutMix (Yun et al. 2019, arXiv:1905.04899); 0: off.
         compile: Compile the network with `torch.compile`.
         channels_last: Keep weights and images in channels-last memory format.

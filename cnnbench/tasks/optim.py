@@ -11,7 +11,7 @@ from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
-from cnnbench.errors import UserError, did_you_mean
+from cnnbench.errors import UserError, did_you_mean, first_line
 
 SCHEDULES = ("cosine", "tanh", "poly", "constant", "none")
 
