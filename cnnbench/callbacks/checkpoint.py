@@ -20,9 +20,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     from the file.
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path` in one visible step."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,14 +22,8 @@ class FitCLI(RunCLI):
 
     def run_callbacks(self) -> list[Callback]:
         """Return checkpoints and the report to W&B."""
-        checkpoints = best_and_last(
-            self.directory / "checkpoints", self.model.monitor, self.model.monitor_mode
-        )
+        checkpoints = best_and_last(self.directory / "checkpoints", self.model.monitor, self.model.monitor_mode)
         return [checkpoints, WandbReport()]
-
-    def before_fit(self) -> None:
-        """Print where the run will be."""
-        self.say(run=str(self.directory), **{"W&B": self.wandb_address()})
 
     def after_fit(self) -> None:
         """Print the best validation figure and the command that tests it."""

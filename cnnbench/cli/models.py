@@ -28,17 +28,13 @@ def run(args: Sequence[str] | None) -> None:
         info = model_info(name)
         with torch.device("meta"):
             parameters = sum(parameter.numel() for parameter in create_model(name).parameters())
-        rows.append(
-            (name, str(info.paper.year), f"{parameters:,}", _reference(info.reference), info.paper.title)
-        )
+        rows.append((name, str(info.paper.year), f"{parameters:,}", _reference(info.reference), info.paper.title))
     table = Table(box=None, pad_edge=False)
     for position, column in enumerate(("name", "year", "parameters", "reference", "paper")):
         widest = max(len(row[position]) for row in rows)
         last = column == "paper"  # gives way where the terminal is narrow
         justify = "right" if column in ("year", "parameters") else "left"
-        table.add_column(
-            column, justify=justify, no_wrap=True, overflow="ellipsis", min_width=None if last else widest
-        )
+        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis", min_width=None if last else widest)
     for row in rows:
         table.add_row(*row)
     console = Console(highlight=False)

@@ -47,9 +47,7 @@ class Parser(LightningArgumentParser):
         """Return the dotted name of every setting, those of the classes for model and data included."""
         if self.command_parser is not None:
             return self.command_parser.known_keys()
-        keys = {
-            option.removeprefix("--") for option in self._option_string_actions if option.startswith("--")
-        }
+        keys = {option.removeprefix("--") for option in self._option_string_actions if option.startswith("--")}
         for root in ("model", "data"):
             for subclass in _subclasses(_BASES[root]):
                 keys.update(f"{root}.{name}" for name in _argument_names(subclass))

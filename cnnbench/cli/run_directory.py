@@ -47,9 +47,7 @@ def create_run_directory(root: Path, name: str, command: str) -> Path:
             break
         except FileExistsError:
             if not directory.is_dir():
-                raise UserError(
-                    f"cannot write the run's directory {directory}: a file stands in its way"
-                ) from None
+                raise UserError(f"cannot write the run's directory {directory}: a file stands in its way") from None
             attempt += 1
         except OSError as error:
             raise UserError(
@@ -58,3 +56,10 @@ def create_run_directory(root: Path, name: str, command: str) -> Path:
             ) from error
     os.environ[_INHERITED] = str(directory)
     return directory
+
+
+def remove_if_unused(directory: Path) -> None:
+    """Remove the directory of a run that never began: it holds its `config.yaml` and nothing else."""
+    if rank_zero_only.rank == 0 and [path.name for path in directory.iterdir()] in ([], ["config.yaml"]):
+        (directory / "config.yaml").unlink(missing_ok=True)
+        directory.rmdir()

@@ -18,7 +18,7 @@ from cnnbench.callbacks.checkpoint import AtomicCheckpointIO
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.callbacks.tracking import QuietWandbLogger, WandbMode, run_loggers
 from cnnbench.cli.parser import Parser
-from cnnbench.cli.run_directory import create_run_directory, recipe_name
+from cnnbench.cli.run_directory import create_run_directory, recipe_name, remove_if_unused
 from cnnbench.data import ImageDataModule
 from cnnbench.errors import UserError, first_line, user_error_within
 from cnnbench.tasks.base import Task
@@ -75,9 +75,7 @@ class RunCLI(LightningCLI):
             default="auto",
             help="Weights & Biases: auto is online with a login, else offline; disabled is off.",
         )
-        parser.add_argument(
-            "--compile", type=bool, default=False, help="Compile the network with torch.compile."
-        )
+        parser.add_argument("--compile", type=bool, default=False, help="Compile the network with torch.compile.")
         parser.add_argument(
             "--channels_last",
             type=bool,
@@ -90,9 +88,7 @@ class RunCLI(LightningCLI):
     def parse_arguments(self, parser: Parser, args: Any) -> None:
         """Parse, and refuse what jsonargparse lets pass."""
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "LightningCLI's args parameter is intended to run from within Python"
-            )
+            warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended to run from within Python")
             super().parse_arguments(parser, args)
         for config in self._config_files():
             self._parser(self.command).check_top_level(yaml.safe_load(config.get_content()) or {})
@@ -109,7 +105,7 @@ class RunCLI(LightningCLI):
         self.directory = create_run_directory(root, name, self.command)
         if settings["logger"] in (None, True):
             kwargs["logger"] = self.run_loggers(name)
-        callbacks = [*_as_list(settings["callbacks"]), SaveConfig(self), *self.run_callbacks()]
+        callbacks = [*_as_list(settings["callbacks"]), RunStart(self), *self.run_callbacks()]
         if settings["enable_progress_bar"] is not False:
             callbacks.append(RunProgress())
         plugins = [*_as_list(settings["plugins"]), AtomicCheckpointIO()]
@@ -124,8 +120,9 @@ class RunCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
-        except MisconfigurationException as error:
-            raise UserError(first_line(error)) from error
+        except (UserError, MisconfigurationException) as error:
+            remove_if_unused(self.directory)
+            raise error if isinstance(error, UserError) else UserError(first_line(error)) from error
 
     def _config_files(self) -> list[Any]:
         return [path for path in self.config[self.command].get("config") or [] if path is not None]
@@ -164,6 +161,12 @@ class RunCLI(LightningCLI):
 class EvaluationCLI(RunCLI):
     """A command that needs trained weights."""
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Parser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if "verbose" in self._subcommand_method_arguments[subcommand]:
+            parser.set_defaults(verbose=False)  # `print_metrics` says it
+        return parser
+
     def before_instantiate_classes(self) -> None:
         """Refuse to evaluate weights that nobody trained.
 
@@ -185,20 +188,43 @@ class EvaluationCLI(RunCLI):
         )
 
 
-class SaveConfig(Callback):
-    """Writes `config.yaml` into the run's directory, and the same settings into W&B."""
+class RunStart(Callback):
+    """Writes `config.yaml` before the run begins; once it can begin, tells W&B and the user of it."""
 
     def __init__(self, cli: RunCLI) -> None:
         self.cli = cli
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write before the run begins, so that a run that fails can be repeated."""
-        if not trainer.is_global_zero:
-            return
-        text = self.cli.resolved_config()
-        (self.cli.directory / "config.yaml").write_text(text)
-        for logger in trainer.loggers:
-            logger.log_hyperparams(yaml.safe_load(text))
+        """Write the settings, so that a run that fails can be repeated."""
+        if trainer.is_global_zero:
+            (self.cli.directory / "config.yaml").write_text(self.cli.resolved_config())
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what is trained, and where it is kept."""
+        self._begin(trainer)
+        parameters = sum(parameter.numel() for parameter in pl_module.network.parameters())
+        data = trainer.datamodule
+        self.cli.say(
+            model=f"{pl_module.hparams.name} ({pl_module.hparams.source}), {parameters:,} parameters",
+            data=f"{type(data).__name__}, {len(data.datasets['train']):,} training and "
+            f"{len(data.datasets['val']):,} validation images, {data.num_classes} classes",
+            run=str(self.cli.directory),
+            **{"W&B": self.cli.wandb_address()},
+        )
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin, where nothing but validation runs."""
+        if trainer.state.fn == "validate":
+            self._begin(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin."""
+        self._begin(trainer)
+
+    def _begin(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_hyperparams(yaml.safe_load(self.cli.resolved_config()))
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -58,7 +58,7 @@ class Task(LightningModule, ABC):
         self.optim = OptimConfig.of(optim)
         self.network: nn.Module | None = None
         self.save_hyperparameters(
-            "name", "source", "pretrained", "num_classes", "in_chans", "compile", "channels_last"
+            "name", "source", "pretrained", "num_classes", "in_chans", "compile", "channels_last", logger=False
         )
         self.hparams.update(model_args=dict(model_args or {}), optim=vars(self.optim).copy())
         if num_classes is not None and in_chans is not None:
@@ -102,9 +102,7 @@ class Task(LightningModule, ABC):
     def _build_network(self, pretrained: bool) -> None:
         hparams = self.hparams
         if hparams.num_classes is None or hparams.in_chans is None:
-            raise UserError(
-                f"{hparams.name}: give num_classes and in_chans, or a data module that tells them"
-            )
+            raise UserError(f"{hparams.name}: give num_classes and in_chans, or a data module that tells them")
         self.network = create_model(
             hparams.name,
             source=hparams.source,
@@ -126,9 +124,7 @@ class Task(LightningModule, ABC):
         optimizer = create_optimizer(self.network, self.optim)
         updates = self.trainer.estimated_stepping_batches
         if updates == float("inf"):
-            raise UserError(
-                "trainer.max_epochs and trainer.max_steps are both unlimited: the schedule needs an end"
-            )
+            raise UserError("trainer.max_epochs and trainer.max_steps are both unlimited: the schedule needs an end")
         batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         scheduler = create_scheduler(optimizer, self.optim, int(updates), max(1, int(np.ceil(batches))))
         if scheduler is None:
@@ -208,9 +204,7 @@ def _shapes(state_dict: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def _describe(hparams: Mapping[str, Any]) -> str:
     name = hparams.get("name", "another model")
-    return (
-        f"{name} with {hparams.get('num_classes', '?')} classes and {hparams.get('in_chans', '?')} channels"
-    )
+    return f"{name} with {hparams.get('num_classes', '?')} classes and {hparams.get('in_chans', '?')} channels"
 
 
 def _first_difference(ours: dict[str, tuple[int, ...]], theirs: dict[str, tuple[int, ...]]) -> str:

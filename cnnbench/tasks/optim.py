@@ -78,9 +78,8 @@ def create_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Opt
             **config.opt_args,
         )
     except TypeError as error:
-        raise UserError(
-            f"optim.opt_args {config.opt_args} do not fit {config.optimizer!r}: {error}"
-        ) from error
+        message = f"optim.opt_args {config.opt_args} do not fit {config.optimizer!r}: {first_line(error)}"
+        raise UserError(message) from error
 
 
 def create_scheduler(
