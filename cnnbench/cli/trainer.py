@@ -91,7 +91,7 @@ class RunCLI(LightningCLI):
             warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended to run from within Python")
             super().parse_arguments(parser, args)
         for config in self._config_files():
-            self._parser(self.command).check_top_level(yaml.safe_load(config.get_content()) or {})
+            self._parser(self.command).check_top_level(yaml.safe_load(config.read_text()) or {})
 
     def _parse_ckpt_path(self) -> None:
         """Take nothing from the checkpoint: the recipe says what is built, and the task compares both."""
@@ -143,7 +143,7 @@ class RunCLI(LightningCLI):
 
     def resolved_config(self) -> str:
         """Return all settings of the run as YAML that the commands accept."""
-        return self._parser(self.command).dump(self.config[self.command], skip_none=False)
+        return self._parser(self.command).dump(self.config[self.command], skip_unset=False)
 
     @rank_zero_only
     def say(self, **lines: str) -> None:
@@ -241,5 +241,6 @@ def _quieten() -> None:
         ".*does not have many workers.*",
         ".*LeafSpec.*is deprecated.*",
         ".*callbacks used to create the checkpoint.*",
+        ".*the WeightAveraging callback.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -1,10 +1,68 @@
+"""Data sets in their real formats, written by the tests, and the command line run in process."""
+
+import csv
 import gzip
 import pickle
 import struct
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from cnnbench.cli.main import main
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@dataclass
+class Run:
+    """What a command printed, and the directory of its run."""
+
+    out: str
+    err: str
+    directory: Path | None
+
+    @property
+    def config(self):
+        return self.directory / "config.yaml"
+
+    @property
+    def best(self):
+        return self.directory / "checkpoints/best.ckpt"
+
+    @property
+    def metrics(self):
+        """The rows of `metrics.csv`, without what is empty in each."""
+        with (self.directory / "metrics.csv").open() as file:
+            return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+    def curve(self, name):
+        return [row[name] for row in self.metrics if name in row]
+
+
+@pytest.fixture
+def command(tmp_path, capsys):
+    """A function that runs `python -m cnnbench` in process, its runs below `tmp_path`, without W&B."""
+    root = tmp_path / "runs"
+
+    def run(name, *words):
+        before = set(root.rglob("config.yaml"))
+        options = ("--trainer.default_root_dir", root, "--wandb", "disabled")
+        code = main([name, *map(str, (*words, *options))])
+        printed = capsys.readouterr()
+        assert code == 0, printed.err
+        new = set(root.rglob("config.yaml")) - before
+        return Run(printed.out, printed.err, new.pop().parent if new else None)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def configs():
+    """The folder of the recipes."""
+    return REPOSITORY / "configs"
 
 
 @pytest.fixture

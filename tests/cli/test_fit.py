@@ -1,0 +1,113 @@
+"""`fit` by the command line: what a run leaves behind, that it repeats, and that ours and timm's train alike."""
+
+import re
+import shlex
+
+import pytest
+import torch
+import yaml
+
+SHORT = ("--trainer.max_epochs", 2, "--trainer.limit_train_batches", 4, "--trainer.log_every_n_steps", 1)
+
+
+@pytest.fixture
+def lenet5(command, configs):
+    return command("fit", "--config", configs / "lenet5.yaml", *SHORT)
+
+
+def test_a_run_has_its_own_directory(lenet5, tmp_path):
+    assert lenet5.directory.parent == tmp_path / "runs/lenet5"
+    assert {path.name for path in lenet5.directory.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints"}
+    assert {path.name for path in (lenet5.directory / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_a_second_run_leaves_the_first_alone(lenet5, command, configs):
+    before = {path: path.read_bytes() for path in lenet5.directory.rglob("*") if path.is_file()}
+    second = command("fit", "--config", configs / "lenet5.yaml", *SHORT)
+    assert second.directory != lenet5.directory
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_metrics_are_complete(lenet5):
+    assert set().union(*lenet5.metrics) == {
+        *("epoch", "step", "train/loss", "train/accuracy", "train/lr", "train/grad_norm"),
+        *("val/loss", "val/accuracy", "val/accuracy_top5"),
+    }
+    assert len(lenet5.curve("train/loss")) == 8
+    assert len(lenet5.curve("val/accuracy")) == 2
+
+
+def test_it_says_where_everything_is_and_its_test_command_works(lenet5, command):
+    best = max(lenet5.curve("val/accuracy"))
+    assert f"val/accuracy {best:.4f}" in lenet5.out
+    printed = re.search(r"^test +\S+ -m cnnbench (.*)$", lenet5.out, re.MULTILINE)[1]
+    test = command(*shlex.split(printed))
+    assert re.search(r"^test/accuracy +[01]\.\d+$", test.out, re.MULTILINE)
+
+
+def test_config_is_complete_and_repeats_the_run_to_the_last_bit(lenet5, command):
+    config = yaml.safe_load(lenet5.config.read_text())
+    assert config["seed_everything"] == 0
+    assert config["model"]["init_args"]["optim"]["momentum"] == 0.9  # a default that the recipe does not name
+    again = command("fit", "--config", lenet5.config)
+    assert again.directory.parent == lenet5.directory.parent
+    assert again.metrics == lenet5.metrics
+    ours, theirs = (torch.load(run.best, weights_only=True)["state_dict"] for run in (lenet5, again))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_another_seed_is_another_run(lenet5, command, configs):
+    other = command("fit", "--config", configs / "lenet5.yaml", *SHORT, "--seed_everything", 1)
+    assert other.curve("train/loss") != lenet5.curve("train/loss")
+
+
+@pytest.mark.parametrize("recipe", ["lenet5", "resnet18", "convnext_t"])
+def test_ours_and_the_reference_train_alike(command, configs, recipe):
+    """The initial weights, dropout, drop path, order and augmentation follow from the seed, so the losses agree."""
+    short = (*SHORT, "--trainer.max_epochs", 1, "--trainer.limit_val_batches", 1, "--data.batch_size", 16)
+    runs = [command("fit", "--config", configs / f"{recipe}.yaml", *short, "--model.source", s) for s in SOURCES]
+    ours, theirs = ([run.curve(name) for name in CURVES] for run in runs)
+    assert ours == theirs
+    assert len(ours[0]) == 4
+
+
+SOURCES = ("cnnbench", "timm")
+CURVES = ("train/loss", "train/grad_norm", "val/loss")
+
+
+def test_resumes_from_a_checkpoint(lenet5, command):
+    last = lenet5.directory / "checkpoints/last.ckpt"
+    more = command("fit", "--config", lenet5.config, "--ckpt_path", last, "--trainer.max_epochs", 3)
+    assert {row["epoch"] for row in more.metrics} == {2}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--compile", "true"),
+        ("--channels_last", "true"),
+        ("--trainer.precision", "bf16-mixed"),
+        ("--trainer.accumulate_grad_batches", 2),
+        ("--model.mixup", 0.8, "--model.cutmix", 1.0),
+        ("--model.optim.clip_grad", 0.1),
+    ],
+)
+def test_switches(command, configs, options, lenet5):
+    run = command("fit", "--config", configs / "lenet5.yaml", *SHORT, *options)
+    assert run.curve("train/loss")[1:] != lenet5.curve("train/loss")[1:] or options[0] in IN_VAIN
+    assert torch.tensor(run.curve("val/loss")).isfinite().all()
+    keys = [torch.load(r.best, weights_only=True)["state_dict"].keys() for r in (run, lenet5)]
+    assert keys[0] == keys[1]  # a compiled network is saved under the same names
+
+
+IN_VAIN = ("--compile", "--channels_last")  # may compute the very same numbers
+
+
+def test_ema_is_evaluated_and_saved(command, configs, tmp_path):
+    """The callback of the ImageNet recipe: with a decay of 1 the average stays at the initial weights."""
+    config = tmp_path / "ema.yaml"
+    callback = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 1.0, "use_buffers": False}}
+    config.write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}))
+    run = command("fit", "--config", configs / "lenet5.yaml", "--config", config, *SHORT)
+    first, second = run.curve("val/loss")
+    assert first == second
