@@ -55,9 +55,7 @@ class RunProgress(ProgressBar):
         self._seconds, self._images = 0.0, 0
         self._open(f"epoch {self._epoch}", trainer.num_training_batches)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Start the clock of the images per second where validation has stopped it."""
         self._resumed = self._resumed or time.monotonic()
 
@@ -142,9 +140,7 @@ class RunProgress(ProgressBar):
             console=self.console,
             transient=True,
         )
-        self._task = self._bar.add_task(
-            description, total=None if total == float("inf") else total, figures=""
-        )
+        self._task = self._bar.add_task(description, total=None if total == float("inf") else total, figures="")
         self._bar.start()
 
     def _draw(self, completed: int, figures: str) -> None:
@@ -182,7 +178,5 @@ class RunProgress(ProgressBar):
 def _epoch(trainer: Trainer) -> str:
     last = trainer.max_epochs
     return (
-        f"{trainer.current_epoch + 1:>{len(str(last))}}/{last}"
-        if last and last > 0
-        else f"{trainer.current_epoch + 1}"
+        f"{trainer.current_epoch + 1:>{len(str(last))}}/{last}" if last and last > 0 else f"{trainer.current_epoch + 1}"
     )
