@@ -76,9 +76,7 @@ def _rotate_scale(images: Tensor, angle: Tensor, scale: Tensor) -> Tensor:
     x = (torch.arange(width, device=images.device) + 0.5 - width / 2)[None, None, :]  # pixels from the centre
     y = (torch.arange(height, device=images.device) + 0.5 - height / 2)[None, :, None]
     cos, sin = (angle.cos() / scale)[:, None, None], (angle.sin() / scale)[:, None, None]  # (B, 1, 1)
-    grid = torch.stack(
-        [(cos * x - sin * y) / (width / 2), (sin * x + cos * y) / (height / 2)], -1
-    )  # (B, H, W, 2)
+    grid = torch.stack([(cos * x - sin * y) / (width / 2), (sin * x + cos * y) / (height / 2)], -1)  # (B, H, W, 2)
     return F.grid_sample(images.float(), grid, padding_mode="zeros", align_corners=False)
 
 

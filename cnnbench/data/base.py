@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cnnbench.data import checks
 from cnnbench.data.pixels import normalized
-from cnnbench.data.samplers import TrainSampler, eval_sampler
+from cnnbench.data.samplers import EvalSampler, TrainSampler
 from cnnbench.errors import UserError
 
 Batch = dict[str, Tensor]
@@ -113,7 +113,7 @@ class ImageDataModule(LightningDataModule):
 
     def _eval_loader(self, split: str) -> DataLoader:
         dataset = self.datasets[split]
-        return self._loader(dataset, eval_sampler(dataset, *self._processes()))
+        return self._loader(dataset, EvalSampler(dataset, self.batch_size, *self._processes()))
 
     def _loader(self, dataset: Dataset, sampler: Sampler, drop_last: bool = False) -> DataLoader:
         collate: Callable[[Any], Batch] | None = getattr(dataset, "collate", None)

@@ -159,17 +159,13 @@ class ImageFolderDataModule(ImageDataModule):
             return
         has_val = (self.root / "val").is_dir()
         if self.val_fraction and has_val:
-            raise UserError(
-                f"val_fraction is set, but there is a folder {self.root / 'val'}: drop one of them"
-            )
+            raise UserError(f"val_fraction is set, but there is a folder {self.root / 'val'}: drop one of them")
         self._find("train")
         if has_val:
             self._find("val")
             return
         if not self.val_fraction:
-            raise UserError(
-                f"no folder {self.root / 'val'}: add it, or set val_fraction to hold out a part of train"
-            )
+            raise UserError(f"no folder {self.root / 'val'}: add it, or set val_fraction to hold out a part of train")
         files, labels = self._files["train"]
         size = round(self.val_fraction * len(files))
         parts = stratified_split(np.array(labels), size, "val_fraction")
@@ -180,9 +176,7 @@ class ImageFolderDataModule(ImageDataModule):
         """Find the images of `root/<split>/<class>/*`."""
         folder = self.root / split
         if not folder.is_dir():
-            raise UserError(
-                f"no folder {folder}{_contents(self.root)}: it has a folder of images for each class"
-            )
+            raise UserError(f"no folder {folder}{_contents(self.root)}: it has a folder of images for each class")
         found = find_classes(folder)
         if not found:
             raise UserError(f"no class folders in {folder}: it has a folder of images for each class")

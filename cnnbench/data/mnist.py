@@ -65,9 +65,7 @@ class MNISTDataModule(DownloadedDataModule):
         """Read a file of images and one of labels."""
         images, labels = map(read_idx, files)
         if images.ndim != 3 or labels.ndim != 1:
-            raise UserError(
-                f"{files[0]} and {files[1].name} are not images and labels: {images.shape}, {labels.shape}"
-            )
+            raise UserError(f"{files[0]} and {files[1].name} are not images and labels: {images.shape}, {labels.shape}")
         return images[:, None].copy(), labels.astype(np.int64)
 
     def fitted(self, images: Tensor) -> Tensor:

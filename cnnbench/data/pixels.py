@@ -42,9 +42,7 @@ def resized(images: Tensor, size: int) -> Tensor:
         return images
     out = images.new_empty(*images.shape[:2], size, size)
     for some, target in zip(images.split(1000), out.split(1000), strict=True):
-        larger = F.interpolate(
-            some.float(), (size, size), mode="bilinear", align_corners=False, antialias=True
-        )
+        larger = F.interpolate(some.float(), (size, size), mode="bilinear", align_corners=False, antialias=True)
         target.copy_(larger.round_().clamp_(0, 255))
     return out
 
@@ -62,11 +60,7 @@ def normalized(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) 
 
 
 @cache
-def _scale_and_shift(
-    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     scale = [1 / (255 * s) for s in std]
     shift = [-m / s for m, s in zip(mean, std, strict=True)]
-    return torch.tensor(scale, device=device).view(-1, 1, 1), torch.tensor(shift, device=device).view(
-        -1, 1, 1
-    )
+    return torch.tensor(scale, device=device).view(-1, 1, 1), torch.tensor(shift, device=device).view(-1, 1, 1)

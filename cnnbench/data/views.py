@@ -131,9 +131,7 @@ class TrainView:
 
     def _erased(self, pixels: Tensor, rng: random.Random) -> Tensor:
         """Fill 2 % to a third of the area (Zhong et al. 2020) with noise, cut at black and white."""
-        left, top, right, bottom = random_crop(
-            self.image_size, self.image_size, (0.02, 1 / 3), (0.3, 1 / 0.3), rng
-        )
+        left, top, right, bottom = random_crop(self.image_size, self.image_size, (0.02, 1 / 3), (0.3, 1 / 0.3), rng)
         noise = np.random.default_rng(rng.getrandbits(64)).standard_normal(
             (len(pixels), bottom - top, right - left), dtype=np.float32
         )
@@ -182,9 +180,7 @@ def _policy(name: str | None, mean: tuple[float, ...], image_size: int) -> RandA
     try:
         return rand_augment_transform(name, settings)
     except (AssertionError, ValueError, KeyError) as error:
-        raise UserError(
-            f"augmentation.auto_augment is {name!r}: it must be such as 'rand-m9-mstd0.5-inc1'"
-        ) from error
+        raise UserError(f"augmentation.auto_augment is {name!r}: it must be such as 'rand-m9-mstd0.5-inc1'") from error
 
 
 @contextmanager

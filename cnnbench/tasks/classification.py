@@ -122,10 +122,21 @@ def _accuracy(num_classes: int, top_k: int = 1) -> MulticlassAccuracy:
 
 
 def _evaluation_metrics(num_classes: int) -> nn.ModuleDict:
-    metrics = {"loss": MeanMetric().set_dtype(torch.float64), "accuracy": _accuracy(num_classes)}
+    metrics = {"loss": _MeanLoss(), "accuracy": _accuracy(num_classes)}
     if num_classes > 5:
         metrics["accuracy_top5"] = _accuracy(num_classes, top_k=5)
     return nn.ModuleDict(metrics)
+
+
+class _MeanLoss(MeanMetric):
+    """Sums in float64 and returns float32, which then does not show in what order processes were summed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_dtype(torch.float64)
+
+    def compute(self) -> Tensor:
+        return super().compute().float()
 
 
 def _mixing(mixup: float, cutmix: float, num_classes: int) -> v2.Transform | None:

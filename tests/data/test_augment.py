@@ -11,9 +11,7 @@ from cnnbench.data.draws import sample_keys, uniform
 
 @pytest.fixture
 def images():
-    return torch.randint(
-        0, 256, (64, 3, 12, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    return torch.randint(0, 256, (64, 3, 12, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
@@ -55,9 +53,7 @@ def test_rotation_and_scale_equal_torchvision_image_by_image(images, keys):
         torch.testing.assert_close(got, expected, atol=2e-2, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "options", [{"crop_padding": 4, "hflip": 0.5}, {"rotation": 10, "scale": (0.9, 1.1)}]
-)
+@pytest.mark.parametrize("options", [{"crop_padding": 4, "hflip": 0.5}, {"rotation": 10, "scale": (0.9, 1.1)}])
 def test_an_image_varies_alike_in_any_batch(images, keys, options):
     augmentation = BatchAugmentation(**options)
     together = augmentation(images, keys)

@@ -35,6 +35,4 @@ def test_keys_differ_between_samples_epochs_and_seeds():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_draws_what_a_cpu_draws():
     index = torch.arange(10_000)
-    assert torch.equal(
-        uniform(sample_keys(7, 3, index.cuda()), 5).cpu(), uniform(sample_keys(7, 3, index), 5)
-    )
+    assert torch.equal(uniform(sample_keys(7, 3, index.cuda()), 5).cpu(), uniform(sample_keys(7, 3, index), 5))

@@ -6,9 +6,10 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import BatchSampler
 
 from cnnbench.data import BatchAugmentation, DigitsDataModule, FolderAugmentation, ImageFolderDataModule
-from cnnbench.data.samplers import TrainSampler, eval_sampler
+from cnnbench.data.samplers import EvalSampler, TrainSampler
 from cnnbench.errors import UserError
 
 VARIED = BatchAugmentation(crop_padding=2, hflip=0.5, rotation=10)
@@ -55,9 +56,7 @@ def test_digits_vary_alike_whatever_the_batch_and_the_workers(options):
     assert same(reference, delivered(digits(**options)))
 
 
-@pytest.mark.parametrize(
-    "options", [{"batch_size": 4, "num_workers": 2}, {"batch_size": 3, "num_workers": 0}]
-)
+@pytest.mark.parametrize("options", [{"batch_size": 4, "num_workers": 2}, {"batch_size": 3, "num_workers": 0}])
 def test_files_vary_alike_whatever_the_batch_and_the_workers(photos, options):
     reference = delivered(folder(photos, batch_size=12, num_workers=0))
     assert len(reference) == 24
@@ -89,10 +88,14 @@ def test_processes_share_an_epoch_and_its_keys():
     assert all(alone[index] == key for part in parts for index, key in part.items())
 
 
-@pytest.mark.parametrize(("samples", "processes"), [(101, 2), (61, 3), (4, 4), (7, 1)])
-def test_evaluation_visits_each_sample_once(samples, processes):
-    seen = [index for rank in range(processes) for index in eval_sampler(range(samples), processes, rank)]
-    assert sorted(seen) == list(range(samples))
+@pytest.mark.parametrize(("samples", "processes"), [(101, 2), (61, 3), (4, 4), (7, 1), (2, 3)])
+def test_evaluation_visits_each_sample_once_in_the_batches_of_one_process(samples, processes):
+    def batches(processes, rank):
+        return list(BatchSampler(EvalSampler(range(samples), 8, processes, rank), 8, drop_last=False))
+
+    shares = [batches(processes, rank) for rank in range(processes)]
+    assert sorted(batch for share in shares for batch in share) == batches(1, 0)
+    assert [index for batch in batches(1, 0) for index in batch] == list(range(samples))
 
 
 def test_only_an_epochs_smaller_last_batch_is_dropped():
@@ -127,9 +130,7 @@ class Witness(pl.LightningModule):
 
 
 def trainer(**options):
-    quiet = dict.fromkeys(
-        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
-    )
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     return pl.Trainer(max_epochs=2, accelerator="cpu", num_sanity_val_steps=1, **quiet, **options)
 
 
@@ -152,9 +153,7 @@ def test_under_the_trainer(precision):
     for split in ("test", "predict"):
         (batch,) = witness.seen[split]
         assert batch["index"].tolist() == list(range(270))
-        torch.testing.assert_close(
-            batch["image"].float(), (clean - data.mean[0]) / data.std[0], atol=1e-5, rtol=1e-5
-        )
+        torch.testing.assert_close(batch["image"].float(), (clean - data.mean[0]) / data.std[0], atol=1e-5, rtol=1e-5)
 
 
 def test_a_broken_image_ends_a_run_with_one_line_that_names_it(photos):

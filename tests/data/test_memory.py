@@ -28,9 +28,7 @@ def test_digits_are_split_without_overlap_evenly_over_classes_and_always_alike()
     assert sorted(map(bytes, got)) == sorted(map(bytes, originals))  # each digit once, and unharmed
     for split in sizes:
         counts = data.datasets[split].labels.bincount()
-        assert (
-            counts / counts.sum() - torch.from_numpy(np.bincount(load_digits().target)) / 1797
-        ).abs().max() < 0.004
+        assert (counts / counts.sum() - torch.from_numpy(np.bincount(load_digits().target)) / 1797).abs().max() < 0.004
 
     torch.manual_seed(5)
     again = ready(DigitsDataModule(image_size=8))
@@ -46,8 +44,7 @@ def test_digits_keep_their_labels_and_know_their_statistics():
 
     small = ready(DigitsDataModule(image_size=8))
     by_pixels = {
-        bytes(np.rint(x * 255 / 16).astype(np.uint8)): y
-        for x, y in zip(*load_digits(return_X_y=True), strict=True)
+        bytes(np.rint(x * 255 / 16).astype(np.uint8)): y for x, y in zip(*load_digits(return_X_y=True), strict=True)
     }
     for image, label in zip(small.datasets["test"].images, small.datasets["test"].labels, strict=True):
         assert by_pixels[bytes(image.numpy())] == label
@@ -115,9 +112,7 @@ def test_evaluation_batches_are_normalised_and_not_augmented(cifar10):
     data = ready(CIFAR10DataModule(root=str(root), val_size=10, batch_size=8))
     batches = [data.on_after_batch_transfer(batch, 0) for batch in data.test_dataloader()]
     pixels = torch.cat([batch["image"] for batch in batches])
-    expected = torchvision.transforms.functional.normalize(
-        torch.from_numpy(images[100:]) / 255, data.mean, data.std
-    )
+    expected = torchvision.transforms.functional.normalize(torch.from_numpy(images[100:]) / 255, data.mean, data.std)
     torch.testing.assert_close(pixels, expected, atol=1e-6, rtol=1e-5)
     assert torch.cat([batch["index"] for batch in batches]).tolist() == list(range(20))
     assert set(batches[0]) == {"image", "label", "index"}
