@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
 from timm.layers import to_2tuple
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ class Task(LightningModule, ABC):
         optim: Optimiser and schedule; None: AdamW with cosine decay.
         compile: Compile the network with `torch.compile`.
         channels_last: Keep weights and images in channels-last memory format.
+        hparams: What the subclass takes beyond this, to be kept with checkpoints.
 
     Raises:
         UserError: The model, its source, or one of its arguments does not exist.
@@ -52,15 +53,15 @@ class Task(LightningModule, ABC):
         optim: OptimConfig | None = None,
         compile: bool = False,
         channels_last: bool = False,
+        **hparams: Any,
     ) -> None:
         super().__init__()
         self.pretrained_cfg = pretrained_cfg(name, source)
         self.optim = OptimConfig.of(optim)
         self.network: nn.Module | None = None
-        self.save_hyperparameters(
-            "name", "source", "pretrained", "num_classes", "in_chans", "compile", "channels_last", logger=False
-        )
-        self.hparams.update(model_args=dict(model_args or {}), optim=vars(self.optim).copy())
+        hparams |= {"name": name, "source": source, "pretrained": pretrained, "model_args": dict(model_args or {})}
+        hparams |= {"num_classes": num_classes, "in_chans": in_chans, "optim": vars(self.optim).copy()}
+        self.save_hyperparameters({**hparams, "compile": compile, "channels_last": channels_last}, logger=False)
         if num_classes is not None and in_chans is not None:
             self._build_network(pretrained)
 
@@ -81,7 +82,7 @@ class Task(LightningModule, ABC):
 
     def configure_model(self) -> None:
         """Build the network for the data; Lightning calls this before each run, it builds once."""
-        data = self.trainer.datamodule
+        data = self._data
         if data is not None:
             self._take_from_data("num_classes", data)
             self._take_from_data("in_chans", data)
@@ -90,7 +91,11 @@ class Task(LightningModule, ABC):
         if data is not None:
             check_input_size(self.network, self.hparams.in_chans, to_2tuple(data.image_size))
 
-    def _take_from_data(self, key: str, data: Any) -> None:
+    @property
+    def _data(self) -> LightningDataModule | None:
+        return None if self._trainer is None else self._trainer.datamodule
+
+    def _take_from_data(self, key: str, data: LightningDataModule) -> None:
         ours, theirs = self.hparams[key], getattr(data, key)
         if ours is not None and ours != theirs:
             raise UserError(
@@ -176,10 +181,11 @@ class Task(LightningModule, ABC):
         """Record what the weights belong to: version, class names, normalisation."""
         from cnnbench import __version__
 
-        data = self.trainer.datamodule
+        data = self._data
         keys = ("class_names", "mean", "std", "image_size")
         known = {key: getattr(data, key) for key in keys if data is not None}
         checkpoint["cnnbench"] = {"version": __version__, **known}
+        checkpoint["hyper_parameters"]["pretrained"] = False  # its own weights take the place of the published ones
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose weights do not fit this network, naming both sides.

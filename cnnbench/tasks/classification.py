@@ -63,8 +63,12 @@ class ClassificationTask(Task):
             raise UserError(f"label_smoothing is {label_smoothing}, but must be at least 0 and below 1")
         if min(mixup, cutmix) < 0:
             raise UserError(f"mixup is {mixup} and cutmix {cutmix}, but neither may be negative")
-        super().__init__(name, source, pretrained, num_classes, in_chans, model_args, optim, compile, channels_last)
-        self.save_hyperparameters("label_smoothing", "mixup", "cutmix", logger=False)
+        super().__init__(
+            *(name, source, pretrained, num_classes, in_chans, model_args, optim, compile, channels_last),
+            label_smoothing=label_smoothing,
+            mixup=mixup,
+            cutmix=cutmix,
+        )
 
     def configure_head(self, num_classes: int) -> None:
         """Create the metrics of each stage, and the mixing of the batch."""

@@ -1,0 +1,84 @@
+"""The `optim` block against closed forms and torch's own optimisers."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbench import create_model
+from cnnbench.errors import UserError
+from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
+
+
+def learning_rates(config, updates, updates_per_epoch):
+    optimizer = create_optimizer(nn.Linear(2, 2), config)
+    scheduler = create_scheduler(optimizer, config, updates, updates_per_epoch)
+    rates = []
+    for step in range(1, updates + 2):
+        rates.append(optimizer.param_groups[0]["lr"])
+        scheduler.step_update(step)
+    return rates
+
+
+def test_warm_up_is_linear_and_then_the_cosine_reaches_min_lr():
+    config = OptimConfig(lr=1.0, warmup_epochs=2, warmup_lr=0.1, min_lr=0.01)
+    rates = learning_rates(config, updates=50, updates_per_epoch=5)
+    warm_up = [0.1 + 0.9 * step / 10 for step in range(10)]
+    cosine = [0.01 + 0.99 * (1 + math.cos(math.pi * step / 40)) / 2 for step in range(41)]
+    assert rates == pytest.approx(warm_up + cosine)
+
+
+def test_constant_holds_the_rate():
+    assert set(learning_rates(OptimConfig(lr=0.3, sched="constant"), 20, 5)) == {0.3}
+
+
+def test_a_run_shorter_than_its_warm_up_still_has_a_schedule():
+    rates = learning_rates(OptimConfig(lr=1.0, warmup_epochs=5, warmup_lr=0.0), updates=4, updates_per_epoch=10)
+    assert rates[:4] == pytest.approx([0, 0.25, 0.5, 0.75])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_tiny"])
+def test_norms_and_biases_do_not_decay(name):
+    network = create_model(name, num_classes=3)
+    optimizer = create_optimizer(network, OptimConfig(weight_decay=0.1))
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    for key, parameter in network.named_parameters():
+        matrix = parameter.ndim > 1  # kernels and matrices; norms, biases and layer scales are vectors
+        assert decays[id(parameter)] == (0.1 if matrix else 0), key
+
+
+def test_sgd_is_torchs():
+    def trained(build):
+        torch.manual_seed(0)
+        layer = nn.Linear(4, 1, bias=False)
+        optimizer = build(layer)
+        for _ in range(5):
+            optimizer.zero_grad()
+            layer(torch.ones(3, 4)).square().sum().backward()
+            optimizer.step()
+        return layer.weight
+
+    config = OptimConfig(optimizer="sgd", lr=0.01, momentum=0.8, weight_decay=0.1)
+    theirs = trained(lambda m: torch.optim.SGD(m.parameters(), 0.01, 0.8, weight_decay=0.1, nesterov=True))
+    assert torch.equal(trained(lambda m: create_optimizer(m, config)), theirs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"optimizer": "adamx"}, ("adamx", "'adam'")),
+        ({"sched": "cosin"}, ("cosin", "'cosine'")),
+        ({"lr": -1.0}, ("optim.lr", "-1.0")),
+        ({"clip_grad": math.nan}, ("optim.clip_grad", "nan")),
+    ],
+)
+def test_mistakes_are_named(settings, words):
+    with pytest.raises(UserError) as raised:
+        OptimConfig(**settings)
+    assert all(word in str(raised.value) for word in words)
+
+
+def test_an_argument_that_the_optimizer_lacks_is_named():
+    with pytest.raises(UserError, match="beta_3"):
+        create_optimizer(nn.Linear(1, 1), OptimConfig(opt_args={"beta_3": 1}))
