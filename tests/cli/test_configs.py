@@ -1,0 +1,71 @@
+"""Every recipe: it says its command, is parsed, and where its data can be had here or written, it runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cnnbench.cli.fit import FitCLI
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+BUNDLED = [recipe for recipe in RECIPES if "/" not in recipe]
+FEW_STEPS = ("--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 1)
+
+
+class Parsed(FitCLI):
+    """Parses and builds model and data, and stops before it would create a run."""
+
+    def instantiate_trainer(self, **kwargs):
+        return None
+
+    def _run_subcommand(self, subcommand):
+        return None
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_is_parsed(recipe):
+    cli = Parsed(["fit", "--config", str(CONFIGS / recipe)])
+    assert cli.model.hparams.source == "cnnbench"
+    assert cli.config.fit.seed_everything == 0
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_opens_with_its_command_time_and_result(recipe):
+    head = re.match(r"(#.*\n)+", (CONFIGS / recipe).read_text())[0]
+    assert head.startswith(f"# python -m cnnbench fit --config configs/{recipe}")
+    for word in ("Data", "Time", "Result"):
+        assert re.search(rf"^# {word} ", head, re.MULTILINE), word
+
+
+@pytest.mark.parametrize("recipe", BUNDLED)
+def test_recipe_on_bundled_data_runs(command, recipe):
+    run = command("fit", "--config", CONFIGS / recipe, *FEW_STEPS)
+    assert run.best.exists()
+
+
+def test_recipe_for_mnist_runs(command, mnist):
+    root, _ = mnist
+    data = ("--data.root", root, "--data.download", "false", "--data.val_size", 20, "--data.batch_size", 16)
+    assert command("fit", "--config", CONFIGS / "mnist/lenet5.yaml", *FEW_STEPS, *data).best.exists()
+
+
+def test_recipe_for_cifar10_runs(command, cifar10):
+    root, *_ = cifar10
+    data = ("--data.root", root, "--data.download", "false", "--data.val_size", 20, "--data.batch_size", 8)
+    assert command("fit", "--config", CONFIGS / "cifar10/resnet18.yaml", *FEW_STEPS, *data).best.exists()
+
+
+def test_the_imagenet_recipe_is_the_papers():
+    """Liu et al. 2022, table 5."""
+    recipe = yaml.safe_load((CONFIGS / "imagenet/convnext_t.yaml").read_text())
+    model, data, trainer = recipe["model"]["init_args"], recipe["data"]["init_args"], recipe["trainer"]
+    optim = model["optim"]
+    assert (optim["optimizer"], optim["lr"], optim["weight_decay"]) == ("adamw", 4e-3, 0.05)
+    assert (trainer["max_epochs"], optim["warmup_epochs"]) == (300, 20)
+    assert data["batch_size"] * 8 * trainer["accumulate_grad_batches"] == 4096
+    assert (model["mixup"], model["cutmix"], model["label_smoothing"]) == (0.8, 1.0, 0.1)
+    assert model["model_args"]["drop_path_rate"] == 0.1
+    assert data["augmentation"] == {"auto_augment": "rand-m9-mstd0.5-inc1", "random_erasing": 0.25}
+    assert trainer["callbacks"][0]["init_args"]["decay"] == 0.9999
