@@ -127,6 +127,7 @@ class Task(LightningModule, ABC):
     def configure_optimizers(self) -> dict[str, Any]:
         """Create optimiser and per-step schedule from the `optim` block."""
         optimizer = create_optimizer(self.network, self.optim)
+        self.trainer.fit_loop.setup_data()  # as the next line does, but also where max_steps alone ends the run
         updates = self.trainer.estimated_stepping_batches
         if updates == float("inf"):
             raise UserError("trainer.max_epochs and trainer.max_steps are both unlimited: the schedule needs an end")
