@@ -92,16 +92,18 @@ class WandbReport(Callback):
         loggers = [logger for logger in trainer.loggers if isinstance(logger, QuietWandbLogger)]
         if not loggers or not trainer.is_global_zero or self._best is None:
             return
-        logger, run = loggers[0], loggers[0].experiment
+        logger = loggers[0]
         epoch, confusion, mistakes = self._best
         names = list(trainer.datamodule.class_names)
-        run.summary["best_epoch"] = epoch + 1
+        report = {"val/mistakes": _mistakes_table(mistakes, trainer.datamodule)}
         if len(names) <= MAX_CLASSES:
-            run.log({"val/confusion_matrix": _confusion_chart(confusion, names)})
-        run.log({"val/mistakes": _mistakes_table(mistakes, trainer.datamodule)})
-        best = trainer.checkpoint_callback.best_model_path
-        if logger.mode == "online" and best and Path(best).is_file():
-            run.log_model(best, name=f"{run.id}-best", aliases=["best"])
+            report["val/confusion_matrix"] = _confusion_chart(confusion, names)
+        checkpoint = trainer.checkpoint_callback
+        with logger.guarded("the report"), logger.staging():
+            logger.experiment.summary["best_epoch"] = epoch + 1
+            logger.experiment.log(report)
+            if logger.mode == "online" and checkpoint and Path(checkpoint.best_model_path).is_file():
+                _log_checkpoint(logger.experiment, Path(checkpoint.best_model_path), epoch)
 
     def _worst(self, mistakes: list[Mistake]) -> list[Mistake]:
         return sorted(mistakes, key=lambda mistake: -mistake.loss)[: self.worst]
@@ -116,6 +118,7 @@ def _confusion_chart(confusion: Tensor, names: list[str]) -> Any:
         y_true=labels.repeat_interleave(counts).tolist(),
         preds=predicted.repeat_interleave(counts).tolist(),
         class_names=names,
+        title="Confusion matrix of the validation set",
     )
 
 
@@ -126,7 +129,7 @@ def _mistakes_table(mistakes: list[Mistake], data: Any) -> Any:
     rows = [
         [
             wandb.Image(
-                ((mistake.image * std + mean).clamp(0, 1) * 255).byte().permute(1, 2, 0).squeeze(2).numpy()
+                ((mistake.image * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).squeeze(2).numpy()
             ),
             data.index_name("val", mistake.index),
             data.class_names[mistake.label],
@@ -137,3 +140,12 @@ def _mistakes_table(mistakes: list[Mistake], data: Any) -> Any:
         for mistake in mistakes
     ]
     return wandb.Table(columns=["image", "name", "label", "predicted", "probability", "loss"], data=rows)
+
+
+def _log_checkpoint(run: Any, path: Path, epoch: int) -> None:
+    """Upload the file from where it lies: wandb would copy it into two folders below the user's home."""
+    import wandb
+
+    artifact = wandb.Artifact(f"{run.id}-best", type="model", metadata={"epoch": epoch + 1})
+    artifact.add_file(str(path), policy="immutable", skip_cache=True)
+    run.log_artifact(artifact, aliases=["best"])
