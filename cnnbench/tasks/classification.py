@@ -94,8 +94,7 @@ class ClassificationTask(Task):
     def on_train_epoch_end(self) -> None:
         """Log the accuracy over the epoch; a mixed image has no single label to count."""
         if self.mix is None:
-            self.log("train/accuracy", self.train_accuracy.compute())
-            self.train_accuracy.reset()
+            self.log("train/accuracy", self.train_accuracy)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Update the metrics; return loss (B,) and logits (B, num_classes) for the callbacks."""
