@@ -14,9 +14,10 @@ def did_you_mean(name: str, candidates: Iterable[str], n: int = 3) -> str:
     Where nothing is near, all candidates are named if they are few, else the clause is empty.
     """
     candidates = list(dict.fromkeys(candidates))
-    near = get_close_matches(name, candidates, n=n, cutoff=0.5)
+    spelt = {candidate.lower(): candidate for candidate in candidates}
+    near = get_close_matches(name.lower(), spelt, n=n, cutoff=0.5)
     if near:
-        return f"; did you mean {either([repr(name) for name in near])}?"
+        return f"; did you mean {either([repr(spelt[match]) for match in near])}?"
     return f"; there is {either([repr(name) for name in candidates])}" if 0 < len(candidates) <= 8 else ""
 
 

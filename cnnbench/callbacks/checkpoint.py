@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from cnnbench.errors import UserError, first_line
+from cnnbench.errors import UserError, either, first_line
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -44,20 +45,59 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         if not Path(path).is_file():
             raise UserError(f"no checkpoint at {path}")
+        if not zipfile.is_zipfile(path):  # torch writes zip files; one that was cut short is none
+            raise UserError(f"{path} is damaged or not a checkpoint: {_what_it_is(Path(path))}")
         try:
+            with zipfile.ZipFile(path) as archive:
+                broken = archive.testzip()  # torch verifies no checksums: it would load a weight with a flipped bit
+            if broken is not None:
+                raise UserError(f"{path} is damaged: the checksum of {broken} is wrong")
             checkpoint = super().load_checkpoint(path, map_location, weights_only=True)
-        except (
-            RuntimeError,
-            EOFError,
-            OSError,
-            KeyError,
-            pickle.UnpicklingError,
-            zipfile.BadZipFile,
-        ) as error:
-            raise UserError(f"{path} is damaged or not a checkpoint: {first_line(error)}") from error
-        if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-            raise UserError(f"{path} is not a checkpoint of a run: it has no state_dict")
+        except pickle.UnpicklingError as error:
+            found = re.search(r"GLOBAL (\S+)", str(error))
+            what = found[1] if found else "code"
+            raise UserError(f"{path} is not a checkpoint of a run: it asks for {what}, which is not run") from error
+        except (RuntimeError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+            reason = first_line(error).partition(". ")[0]
+            raise UserError(f"{path} is damaged or not a checkpoint: {reason}") from error
+        _check_content(checkpoint, path)
         return checkpoint
+
+
+def check_checkpoint_path(path: Path, runs: Path) -> None:
+    """Refuse a path that is no file, naming checkpoints near it, else the latest of `runs`.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    if path.is_file():
+        return
+    found = [*path.glob("*.ckpt"), *path.glob("checkpoints/*.ckpt"), *path.parent.glob("*.ckpt")]
+    found = found or list(runs.glob("**/checkpoints/*.ckpt"))
+    alike = [file for file in found if file.stem == path.stem] or found
+    latest = sorted(alike, key=lambda file: file.stat().st_mtime, reverse=True)[:2]
+    such_as = "; it is a file such as runs/…/checkpoints/best.ckpt"
+    nearest = f"; did you mean {either([repr(str(file)) for file in latest])}?" if latest else such_as
+    what = f"{path} is a directory, not a checkpoint" if path.is_dir() else f"no checkpoint at {path}"
+    raise UserError(what + nearest)
+
+
+def _what_it_is(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(4)
+    return "it is empty" if not head else "it was cut short" if head.startswith(b"PK") else "torch did not write it"
+
+
+def _check_content(checkpoint: Any, path: str | Path) -> None:
+    """Refuse what torch can read, but no run has written."""
+    keys = checkpoint.keys() if isinstance(checkpoint, dict) else ()
+    if keys and all(isinstance(value, torch.Tensor) for value in checkpoint.values()):
+        raise UserError(f"{path} holds bare weights: give a checkpoint of a run, such as runs/…/checkpoints/best.ckpt")
+    if missing := [key for key in ("state_dict", "pytorch-lightning_version") if key not in keys]:
+        raise UserError(f"{path} is not a checkpoint of a run: it has no {' and no '.join(missing)}")
+    for key in ("state_dict", "hyper_parameters", "cnnbench"):
+        if not isinstance(checkpoint.get(key, {}), dict):
+            raise UserError(f"{path} is not a checkpoint of a run: its {key} is no mapping")
 
 
 def best_and_last(directory: Path, monitor: str, mode: str) -> ModelCheckpoint:

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from cnnbench.callbacks.checkpoint import best_and_last
 from cnnbench.callbacks.report import WandbReport
 from cnnbench.cli.trainer import RunCLI
+from cnnbench.errors import UserError
 
 
 def run(args: Sequence[str] | None) -> None:
@@ -25,8 +26,24 @@ class FitCLI(RunCLI):
         checkpoints = best_and_last(self.directory / "checkpoints", self.model.monitor, self.model.monitor_mode)
         return [checkpoints, WandbReport()]
 
+    def how_to_resume(self) -> str:
+        """Return the command that trains on, where there is a checkpoint."""
+        last = None if self.directory is None else self.directory / "checkpoints/last.ckpt"
+        if last is None or not last.is_file():
+            return "stopped before the first checkpoint"
+        resume = f"--config {self.directory}/config.yaml --ckpt_path {last}"
+        return f"stopped; to train on: {_python()} -m cnnbench fit {resume}"
+
     def after_fit(self) -> None:
-        """Print the best validation figure and the command that tests it."""
+        """Print the best validation figure and the command that tests it.
+
+        Raises:
+            UserError: The checkpoint to resume from had reached the end of training already.
+        """
+        resumed = self.config["fit"].ckpt_path
+        if resumed and not self.trained:
+            end = f"trainer.max_epochs {self.trainer.max_epochs}, trainer.max_steps {self.trainer.max_steps}"
+            raise UserError(f"{resumed} has reached the end of training already ({end}): raise it to train on")
         checkpoint = self.trainer.checkpoint_callback
         if checkpoint is None or not checkpoint.best_model_path:
             return

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -26,8 +27,9 @@ def main(args: Sequence[str] | None = None) -> int:
             processes that Lightning starts for DDP run them again.
 
     Returns:
-        The exit code: 0, or 2 after a mistake of the user, which is printed in a line on standard error. With
-        `CNNBENCH_DEBUG=1` in the environment the traceback is printed too.
+        The exit code: 0; 2 after a mistake of the user, which is printed in a line on standard error, with
+        `CNNBENCH_DEBUG=1` in the environment below its traceback; 130 after Ctrl-C; 141 where the reader of a pipe
+        left, as after `| head`.
     """
     words = sys.argv[1:] if args is None else list(args)
     if not words or words[0] in ("-h", "--help"):
@@ -40,13 +42,24 @@ def main(args: Sequence[str] | None = None) -> int:
         if words[0] not in COMMANDS:
             raise UserError(f"unknown command {words[0]!r}{did_you_mean(words[0], COMMANDS)}")
         import_module(f"cnnbench.cli.{words[0]}").run(args)
+        sys.stdout.flush()
     except UserError as error:
         if os.environ.get("CNNBENCH_DEBUG") == "1":
-            raise
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"cnnbench: error: {error}", file=sys.stderr)
+            traceback.print_exc()
+        _say(f"error: {error}")
         return 2
+    except KeyboardInterrupt as stop:
+        _say(str(stop) or "stopped")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        return 141
     return 0
+
+
+def _say(message: str) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # one process speaks for all
+        print(f"cnnbench: {message}", file=sys.stderr)
 
 
 def _help() -> str:

@@ -58,8 +58,14 @@ def create_run_directory(root: Path, name: str, command: str) -> Path:
     return directory
 
 
-def remove_if_unused(directory: Path) -> None:
-    """Remove the directory of a run that never began: it holds its `config.yaml` and nothing else."""
-    if rank_zero_only.rank == 0 and [path.name for path in directory.iterdir()] in ([], ["config.yaml"]):
-        (directory / "config.yaml").unlink(missing_ok=True)
+def remove_if_unused(directory: Path, root: Path) -> None:
+    """Remove the directory of a run that never began: it holds its `config.yaml` and nothing else.
+
+    The folders that it stood in, up to `root`, go too where it was alone there.
+    """
+    if rank_zero_only.rank != 0 or [path.name for path in directory.iterdir()] not in ([], ["config.yaml"]):
+        return
+    (directory / "config.yaml").unlink(missing_ok=True)
+    while directory != root and not any(directory.iterdir()):
         directory.rmdir()
+        directory = directory.parent

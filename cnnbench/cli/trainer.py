@@ -12,15 +12,16 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from cnnbench.callbacks.checkpoint import AtomicCheckpointIO
+from cnnbench.callbacks.checkpoint import AtomicCheckpointIO, check_checkpoint_path
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.callbacks.tracking import QuietWandbLogger, WandbMode, run_loggers
+from cnnbench.cli.mistakes import users_mistake
 from cnnbench.cli.parser import Parser
 from cnnbench.cli.run_directory import create_run_directory, recipe_name, remove_if_unused
+from cnnbench.cli.trainer_settings import check_trainer_settings
 from cnnbench.data import ImageDataModule
-from cnnbench.errors import UserError, first_line, user_error_within
+from cnnbench.errors import UserError
 from cnnbench.tasks.base import Task
 
 _TRAINER_DEFAULTS = {"default_root_dir": "runs", "enable_model_summary": False}
@@ -31,12 +32,32 @@ class RunCLI(LightningCLI):
 
     Args:
         args: Command and options; None: those of the process.
+
+    Raises:
+        UserError: Something about them is wrong; a run that did not begin leaves no directory.
+        KeyboardInterrupt: The user stopped the run.
     """
 
     command: ClassVar[str]
+    directory: Path | None = None
+    trained = False  # whether there was anything to train
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         _quieten()
+        try:
+            self._run(args)
+        except BaseException as error:
+            stopped = isinstance(error, SystemExit) and isinstance(
+                error.__context__, KeyboardInterrupt
+            )  # Lightning's way
+            instead = KeyboardInterrupt(self.how_to_resume()) if stopped else users_mistake(error)
+            if self.directory is not None:
+                remove_if_unused(self.directory, self._root)
+            if instead is None or instead is error:
+                raise
+            raise instead from error
+
+    def _run(self, args: Sequence[str] | None) -> None:
         super().__init__(
             Task,
             ImageDataModule,
@@ -54,13 +75,6 @@ class RunCLI(LightningCLI):
     def subcommands(self) -> dict[str, set[str]]:
         """Only the command that runs: the parsers of the others would cost their time."""
         return {self.command: super().subcommands()[self.command]}
-
-    def instantiate_classes(self) -> None:
-        """Instantiate; a user's mistake that jsonargparse has wrapped in errors of its own comes out again."""
-        try:
-            super().instantiate_classes()
-        except (ValueError, TypeError) as error:
-            raise user_error_within(error) or error from error
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Set up the parsers, and tell the outer one of the command's."""
@@ -91,18 +105,27 @@ class RunCLI(LightningCLI):
             warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended to run from within Python")
             super().parse_arguments(parser, args)
         for config in self._config_files():
-            self._parser(self.command).check_top_level(yaml.safe_load(config.read_text()) or {})
+            self._parser(self.command).check_top_level(yaml.safe_load(config.read_text()))
+        settings = self.config[self.command]
+        parser.check_mappings(settings)
+        check_trainer_settings(settings.trainer, settings.seed_everything)
 
     def _parse_ckpt_path(self) -> None:
         """Take nothing from the checkpoint: the recipe says what is built, and the task compares both."""
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse a checkpoint that is not there before anything is built."""
+        settings = self.config[self.command]
+        if settings.get("ckpt_path"):
+            check_checkpoint_path(Path(settings.ckpt_path), Path(settings.trainer.default_root_dir))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Create the Trainer with the run's directory, loggers, checkpoints and progress."""
         settings = self._get(self.config_init, "trainer")
         configs = self._config_files()
-        root = Path(settings["default_root_dir"])
-        name = recipe_name(Path(str(configs[0])) if configs else None, root, self.model.hparams.name)
-        self.directory = create_run_directory(root, name, self.command)
+        self._root = Path(settings["default_root_dir"])
+        name = recipe_name(Path(str(configs[0])) if configs else None, self._root, self.model.hparams.name)
+        self.directory = create_run_directory(self._root, name, self.command)
         if settings["logger"] in (None, True):
             kwargs["logger"] = self.run_loggers(name)
         callbacks = [*_as_list(settings["callbacks"]), RunStart(self), *self.run_callbacks()]
@@ -111,18 +134,9 @@ class RunCLI(LightningCLI):
         plugins = [*_as_list(settings["plugins"]), AtomicCheckpointIO()]
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
-    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        try:
-            return super()._instantiate_trainer(config, callbacks)
-        except (MisconfigurationException, TypeError, ValueError) as error:
-            raise UserError(f"trainer: {first_line(error)}") from error
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        try:
-            super()._run_subcommand(subcommand)
-        except (UserError, MisconfigurationException) as error:
-            remove_if_unused(self.directory)
-            raise error if isinstance(error, UserError) else UserError(first_line(error)) from error
+    def how_to_resume(self) -> str:
+        """Return what to tell a user who stopped the run."""
+        return "stopped"
 
     def _config_files(self) -> list[Any]:
         return [path for path in self.config[self.command].get("config") or [] if path is not None]
@@ -173,6 +187,7 @@ class EvaluationCLI(RunCLI):
         Raises:
             UserError: There is neither a checkpoint nor `pretrained`.
         """
+        super().before_instantiate_classes()
         settings = self.config[self.command]
         if not settings.get("ckpt_path") and not settings.model.init_args.get("pretrained"):
             raise UserError(
@@ -212,6 +227,10 @@ class RunStart(Callback):
             **{"W&B": self.cli.wandb_address()},
         )
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that there is something to train: a checkpoint may be at the end already."""
+        self.cli.trained = True
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin, where nothing but validation runs."""
         if trainer.state.fn == "validate":
@@ -241,6 +260,7 @@ def _quieten() -> None:
         ".*does not have many workers.*",
         ".*LeafSpec.*is deprecated.*",
         ".*callbacks used to create the checkpoint.*",
+        ".*dirpath has changed from.*",  # a run that resumes another has its own directory
         ".*the WeightAveraging callback.*",
     ):
         warnings.filterwarnings("ignore", message)

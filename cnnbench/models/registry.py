@@ -109,7 +109,7 @@ def model_info(name: str) -> ModelInfo:
     if name in _models:
         return _models[name]
     elsewhere = "; timm has it: source='timm'" if timm.is_model(name) else did_you_mean(name, list_models())
-    raise UserError(f"unknown model {name!r}{elsewhere}")
+    raise UserError(f"unknown model {name!r}{elsewhere or '; `python -m cnnbench models` lists them'}")
 
 
 def is_registered(name: str) -> bool:

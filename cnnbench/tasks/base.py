@@ -174,7 +174,8 @@ class Task(LightningModule, ABC):
     @property
     def is_logging_step(self) -> bool:
         """Whether loggers take the values of the running training step."""
-        return (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0
+        every = self.trainer.log_every_n_steps  # 0: never
+        return every > 0 and (self.trainer.global_step + 1) % every == 0
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -189,24 +190,40 @@ class Task(LightningModule, ABC):
         checkpoint["hyper_parameters"]["pretrained"] = False  # its own weights take the place of the published ones
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint whose weights do not fit this network, naming both sides.
+        """Refuse a checkpoint that does not fit this run, naming both sides.
 
         Raises:
-            UserError: The checkpoint is of another model, or of other classes, channels or arguments.
+            UserError: The checkpoint is of another model, of other classes, channels or arguments; or training is to
+                go on with another optimiser or schedule.
         """
-        ours = self.state_dict()
-        theirs = checkpoint["state_dict"]
-        if _shapes(ours) == _shapes(theirs):
-            return
+        path = "the checkpoint" if self._trainer is None else self.trainer.ckpt_path
         saved = checkpoint.get("hyper_parameters", {})
-        raise UserError(
-            f"the checkpoint holds {_describe(saved)}, this run builds {_describe(self.hparams)}: "
-            f"{_first_difference(_shapes(ours), _shapes(theirs))}"
-        )
+        ours, theirs = _shapes(self.state_dict()), _shapes(checkpoint["state_dict"])
+        if ours != theirs:
+            raise UserError(
+                f"{path} holds {_describe(saved)}, this run builds {_describe(self.hparams)}: "
+                f"{_first_difference(ours, theirs)}; evaluate it with the config.yaml of its own run"
+            )
+        self._check_class_names(checkpoint.get("cnnbench", {}).get("class_names"), path)
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            _check_same_optimisation(saved.get("optim", {}), self.hparams.optim, path)
+
+    def _check_class_names(self, saved: tuple[str, ...] | None, path: str) -> None:
+        own = tuple(getattr(self._data, "class_names", ()))
+        if saved and own and (differing := [pair for pair in zip(saved, own, strict=False) if pair[0] != pair[1]]):
+            theirs, ours = differing[0]
+            raise UserError(f"{path} was trained on other classes: {theirs!r}, where the data has {ours!r}")
 
 
 def _shapes(state_dict: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state_dict.items() if isinstance(value, Tensor)}
+
+
+def _check_same_optimisation(saved: Mapping[str, Any], ours: Mapping[str, Any], path: str) -> None:
+    """Refuse to go on with an optimiser or a schedule that cannot take over the other's state."""
+    for key in ("optimizer", "sched"):
+        if saved.get(key, ours[key]) != ours[key]:
+            raise UserError(f"{path} was trained with optim.{key} {saved[key]!r}, this run has {ours[key]!r}")
 
 
 def _describe(hparams: Mapping[str, Any]) -> str:

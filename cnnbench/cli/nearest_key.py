@@ -1,0 +1,35 @@
+"""The setting that a user meant who typed `--lr`, `--epochs` or `trainer.max_epoch`."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from cnnbench.errors import either
+
+
+def did_you_mean_key(key: str, known: Iterable[str]) -> str:
+    """Return the nearest dotted keys as a clause to append to a message.
+
+    These are, in this order: keys that end with all of `key`; keys of the same section whose last part has the words
+    of `key`'s, as `trainer.max_epochs` has that of `epochs`; the nearest spelling; keys whose last part is spelt
+    nearly alike.
+    """
+    known = sorted(known)
+    near = (
+        [other for other in known if other.endswith(f".{key}")]
+        or [other for other in known if _section(key) in ("", _section(other)) and _words(key) <= _words(other)]
+        or get_close_matches(key, known, n=1, cutoff=0.6)
+        or [other for other in known if get_close_matches(_last(key), [_last(other)], cutoff=0.75)]
+    )
+    return f"; did you mean {either([repr(name) for name in near[:3]])}?" if near else "; --help names all of them"
+
+
+def _section(key: str) -> str:
+    return key.rpartition(".")[0]
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2].lower().replace("-", "_")
+
+
+def _words(key: str) -> set[str]:
+    return set(_last(key).split("_"))

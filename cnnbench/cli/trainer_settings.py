@@ -1,0 +1,45 @@
+"""Settings of the Trainer that Lightning takes as they are, and stumbles over later."""
+
+import os
+from typing import Any
+
+from lightning.pytorch.accelerators import AcceleratorRegistry
+
+from cnnbench.data import checks
+from cnnbench.errors import UserError, did_you_mean, either
+
+_AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch")
+
+
+def check_trainer_settings(settings: Any, seed: bool | int) -> None:
+    """Refuse numbers that no run can use, and devices that this machine lacks.
+
+    Args:
+        settings: Of the Trainer, by name.
+        seed: `seed_everything`.
+
+    Raises:
+        UserError: Naming the setting and what it may be.
+    """
+    for name in _AT_LEAST_ONE:
+        if settings[name] is not None:
+            checks.at_least(f"trainer.{name}", settings[name], 1)
+    checks.at_least("seed_everything", seed, 0)
+    if settings["limit_train_batches"] == 0:
+        raise UserError("trainer.limit_train_batches is 0: there is nothing to train on")
+    if isinstance(settings["accelerator"], str):
+        _check_devices(settings["accelerator"], settings["devices"])
+
+
+def _check_devices(accelerator: str, devices: Any) -> None:
+    names = sorted(AcceleratorRegistry.available_accelerators())
+    here = [name for name in names if AcceleratorRegistry[name]["accelerator"].is_available()]
+    if accelerator not in (known := ("auto", "gpu", *names)):
+        raise UserError(f"unknown trainer.accelerator {accelerator!r}{did_you_mean(accelerator, known)}")
+    fits = {"auto": True, "gpu": bool({"cuda", "mps"} & set(here))}.get(accelerator, accelerator in here)
+    if not fits:
+        raise UserError(f"trainer.accelerator is {accelerator!r}: this machine has only {either(here)}")
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and here == ["cpu"])
+    cores = os.cpu_count() or 1
+    if on_cpu and str(devices).isdigit() and int(devices) > cores:
+        raise UserError(f"trainer.devices is {devices}: this machine has {cores} processor cores, and no GPU is used")
