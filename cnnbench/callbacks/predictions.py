@@ -1,13 +1,14 @@
 """`predictions.csv`: one row an image, in the order of the data, whatever the number of processes."""
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+
+from cnnbench.callbacks.atomic import written_whole
 
 TOP = 5
 
@@ -58,9 +59,7 @@ class PredictionWriter(Callback):
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(path)

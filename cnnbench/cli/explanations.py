@@ -85,6 +85,13 @@ class _Complaint:
                 keys.update(key for kind in chosen for key in class_keys(root, kind))
         return keys
 
+    @property
+    def others(self) -> list[type]:
+        """The classes that the user could have chosen instead."""
+        if self.given_class is None or self.root == "trainer.callbacks":
+            return []
+        return [kind for kind in _offered(self.root) if kind is not self.given_class]
+
     def at(self, key: str) -> str:
         """Return the full name of a key that the message may name by its last part only."""
         return key if not self.path or f"{key}.".startswith(f"{self.root}.") else f"{self.path}.{key}"
@@ -92,6 +99,9 @@ class _Complaint:
 
 def _unknown_key(complaint: _Complaint, found: re.Match) -> str:
     key = complaint.at(".".join(filter(None, found.groups())))
+    owners = [kind.__name__ for kind in complaint.others if key in class_keys(complaint.root, kind)]
+    if owners:
+        return f"unknown key {key!r}: {complaint.given_class.__name__} has none, {either(owners)} has"
     return f"unknown key {key!r}{did_you_mean_key(key, complaint.keys)}"
 
 

@@ -23,8 +23,8 @@ class FitCLI(RunCLI):
 
     def run_callbacks(self) -> list[Callback]:
         """Return checkpoints and the report to W&B."""
-        checkpoints = best_and_last(self.directory / "checkpoints", self.model.monitor, self.model.monitor_mode)
-        return [checkpoints, WandbReport()]
+        self._checkpoints = best_and_last(self.directory / "checkpoints", self.model.monitor, self.model.monitor_mode)
+        return [self._checkpoints, WandbReport()]
 
     def how_to_resume(self) -> str:
         """Return the command that trains on, where there is a checkpoint."""
@@ -44,12 +44,11 @@ class FitCLI(RunCLI):
         if resumed and not self.trained:
             end = f"trainer.max_epochs {self.trainer.max_epochs}, trainer.max_steps {self.trainer.max_steps}"
             raise UserError(f"{resumed} has reached the end of training already ({end}): raise it to train on")
-        checkpoint = self.trainer.checkpoint_callback
-        if checkpoint is None or not checkpoint.best_model_path:
+        if (best := self._checkpoints.best_model_score) is None:
             return
         test = f"--config {self.directory}/config.yaml --ckpt_path {self.directory}/checkpoints/best.ckpt"
         self.say(
-            best=f"{self.model.monitor} {checkpoint.best_model_score:.4f}, {self.directory}/checkpoints/best.ckpt",
+            best=f"{self.model.monitor} {best:.4f}, {self.directory}/checkpoints/best.ckpt",
             run=f"{self.directory}  (config.yaml, metrics.csv, checkpoints/)",
             test=f"{_python()} -m cnnbench test {test}",
         )

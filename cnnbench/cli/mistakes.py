@@ -1,6 +1,7 @@
 """Which errors are the user's to mend: ours, those of Lightning about its settings, a disk that takes nothing."""
 
 import errno
+from pathlib import Path
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -10,11 +11,15 @@ _SETTING_ERRORS = (TypeError, ValueError, KeyError, RuntimeError)
 _DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
-def users_mistake(error: BaseException) -> UserError | None:
+def users_mistake(error: BaseException, directory: Path | None) -> UserError | None:
     """Return what the user did wrong, or None where the error is ours and deserves its traceback.
 
     Lightning refuses settings with a `MisconfigurationException`, but as often with a plain error, which is known by
     the place it was raised in; jsonargparse wraps all of them.
+
+    Args:
+        error: What ended the command.
+        directory: The run's, where it has one already.
     """
     if mistake := user_error_within(error):
         return mistake
@@ -22,7 +27,7 @@ def users_mistake(error: BaseException) -> UserError | None:
         if isinstance(cause, MisconfigurationException):
             return UserError(_sentence(cause))
         if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS:
-            return UserError(f"cannot write {cause.filename or 'the run'}: {cause.strerror}")
+            return UserError(f"cannot write {cause.filename or directory}: {cause.strerror}")
     if isinstance(error, _SETTING_ERRORS) and _raised_in(error).startswith("lightning."):
         return UserError(_sentence(error))
     return None

@@ -14,10 +14,12 @@ def did_you_mean_key(key: str, known: Iterable[str]) -> str:
     nearly alike.
     """
     known = sorted(known)
+    siblings = get_close_matches(_last(key), {_last(other) for other in known if _section(other) == _section(key)}, n=1)
     near = (
         [other for other in known if other.endswith(f".{key}")]
         or [other for other in known if _section(key) in ("", _section(other)) and _words(key) <= _words(other)]
-        or get_close_matches(key, known, n=1, cutoff=0.6)
+        or [other for other in known if _section(key) == _section(other) and _last(other) in siblings]
+        or get_close_matches(key, known, n=1, cutoff=0.8)
         or [other for other in known if get_close_matches(_last(key), [_last(other)], cutoff=0.75)]
     )
     return f"; did you mean {either([repr(name) for name in near[:3]])}?" if near else "; --help names all of them"

@@ -50,7 +50,7 @@ class RunCLI(LightningCLI):
             stopped = isinstance(error, SystemExit) and isinstance(
                 error.__context__, KeyboardInterrupt
             )  # Lightning's way
-            instead = KeyboardInterrupt(self.how_to_resume()) if stopped else users_mistake(error)
+            instead = KeyboardInterrupt(self.how_to_resume()) if stopped else users_mistake(error, self.directory)
             if self.directory is not None:
                 remove_if_unused(self.directory, self._root)
             if instead is None or instead is error:
