@@ -8,6 +8,10 @@ class UserError(Exception):
     """A mistake of the user: the message names the thing, where it stands, and what would be right."""
 
 
+class ToldElsewhereError(UserError):
+    """A mistake of the user that another process of the same run has printed."""
+
+
 def did_you_mean(name: str, candidates: Iterable[str], n: int = 3) -> str:
     """Return the `n` nearest candidates as a clause to append to a message, such as "; did you mean 'fit'?".
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cnnbench import __version__
-from cnnbench.errors import UserError, did_you_mean
+from cnnbench.errors import ToldElsewhereError, UserError, did_you_mean
 
 # Command -> what it does. Each is the module `cnnbench.cli.<command>` with a function `run(args)`.
 COMMANDS = {
@@ -46,20 +46,17 @@ def main(args: Sequence[str] | None = None) -> int:
     except UserError as error:
         if os.environ.get("CNNBENCH_DEBUG") == "1":
             traceback.print_exc()
-        _say(f"error: {error}")
+        if not isinstance(error, ToldElsewhereError):
+            print(f"cnnbench: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        _say(str(stop) or "stopped")
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # one process speaks for all
+            print(f"cnnbench: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         return 141
     return 0
-
-
-def _say(message: str) -> None:
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # one process speaks for all
-        print(f"cnnbench: {message}", file=sys.stderr)
 
 
 def _help() -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from cnnbench.cli.processes import MARK
 from cnnbench.errors import UserError
 
 _INHERITED = "CNNBENCH_RUN_DIRECTORY"  # how the processes that Lightning starts for DDP learn of it
@@ -63,7 +64,10 @@ def remove_if_unused(directory: Path, root: Path) -> None:
 
     The folders that it stood in, up to `root`, go too where it was alone there.
     """
-    if rank_zero_only.rank != 0 or [path.name for path in directory.iterdir()] not in ([], ["config.yaml"]):
+    if rank_zero_only.rank != 0:
+        return
+    (directory / MARK).unlink(missing_ok=True)
+    if [path.name for path in directory.iterdir()] not in ([], ["config.yaml"]):
         return
     (directory / "config.yaml").unlink(missing_ok=True)
     while directory != root and not any(directory.iterdir()):

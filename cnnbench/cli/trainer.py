@@ -18,10 +18,11 @@ from cnnbench.callbacks.progress import RunProgress
 from cnnbench.callbacks.tracking import QuietWandbLogger, WandbMode, run_loggers
 from cnnbench.cli.mistakes import users_mistake
 from cnnbench.cli.parser import Parser
+from cnnbench.cli.processes import is_told_elsewhere
 from cnnbench.cli.run_directory import create_run_directory, recipe_name, remove_if_unused
 from cnnbench.cli.trainer_settings import check_trainer_settings
 from cnnbench.data import ImageDataModule
-from cnnbench.errors import UserError
+from cnnbench.errors import ToldElsewhereError, UserError
 from cnnbench.tasks.base import Task
 
 _TRAINER_DEFAULTS = {"default_root_dir": "runs", "enable_model_summary": False}
@@ -51,6 +52,9 @@ class RunCLI(LightningCLI):
                 error.__context__, KeyboardInterrupt
             )  # Lightning's way
             instead = KeyboardInterrupt(self.how_to_resume()) if stopped else users_mistake(error, self.directory)
+            world_size = self.trainer.world_size if hasattr(self, "trainer") else 1
+            if isinstance(error, Exception) and is_told_elsewhere(instead, world_size, self.directory):
+                instead = ToldElsewhereError()
             if self.directory is not None:
                 remove_if_unused(self.directory, self._root)
             if instead is None or instead is error:

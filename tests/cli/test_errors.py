@@ -223,6 +223,20 @@ def test_a_text_for_an_image(folder_mistake, photos):
     assert f"{photos}/val/dog/1.jpg cannot be read as an image: not an image" in folder_mistake()
 
 
+def test_two_processes_tell_it_once(photos, tmp_path):
+    """Only one of them meets the broken image; the other loses its partner."""
+    (photos / "train/dog/1.jpg").write_text("hello")
+    recipe = ("fit", "--config", "configs/imagenet/convnext_t.yaml", *FOLDER.split(), "--trainer.callbacks", "null")
+    two = ("--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    options = ("--data.root", photos, "--data.num_workers", "0", "--wandb", "disabled", *two)
+    line = [sys.executable, "-m", "cnnbench", *recipe, *options, "--trainer.default_root_dir", tmp_path / "runs"]
+    done = subprocess.run([*map(str, line)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    message = f"cnnbench: error: {photos}/train/dog/1.jpg cannot be read as an image: not an image"
+    assert [text for text in done.stderr.splitlines() if "error" in text.lower()] == [message]
+    assert "Traceback" not in done.stderr
+
+
 # ---------------------------------------------------------------------- checkpoints
 
 
