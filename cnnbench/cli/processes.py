@@ -1,8 +1,12 @@
 """A run of several processes: a mistake is told once, by the process that meets it first."""
 
 import os
+import signal
 import time
 from pathlib import Path
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from cnnbench.errors import UserError
 
@@ -32,3 +36,9 @@ def is_told_elsewhere(mistake: UserError | None, world_size: int, directory: Pat
     except OSError:  # it is there, or the first process has removed the directory
         return True
     return False
+
+
+def end_others(trainer: Trainer) -> None:
+    """End the processes that this one started: they cannot go on without it, and would complain of its absence."""
+    if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        trainer.strategy.launcher.kill(signal.SIGKILL)

@@ -18,7 +18,7 @@ from cnnbench.callbacks.progress import RunProgress
 from cnnbench.callbacks.tracking import QuietWandbLogger, WandbMode, run_loggers
 from cnnbench.cli.mistakes import users_mistake
 from cnnbench.cli.parser import Parser
-from cnnbench.cli.processes import is_told_elsewhere
+from cnnbench.cli.processes import end_others, is_told_elsewhere
 from cnnbench.cli.run_directory import create_run_directory, recipe_name, remove_if_unused
 from cnnbench.cli.trainer_settings import check_trainer_settings
 from cnnbench.data import ImageDataModule
@@ -48,13 +48,15 @@ class RunCLI(LightningCLI):
         try:
             self._run(args)
         except BaseException as error:
-            stopped = isinstance(error, SystemExit) and isinstance(
-                error.__context__, KeyboardInterrupt
-            )  # Lightning's way
+            # Lightning turns Ctrl-C into an exit
+            stopped = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
             instead = KeyboardInterrupt(self.how_to_resume()) if stopped else users_mistake(error, self.directory)
-            world_size = self.trainer.world_size if hasattr(self, "trainer") else 1
+            trainer = getattr(self, "trainer", None)
+            world_size = 1 if trainer is None else trainer.world_size
             if isinstance(error, Exception) and is_told_elsewhere(instead, world_size, self.directory):
                 instead = ToldElsewhereError()
+            if trainer is not None:
+                end_others(trainer)
             if self.directory is not None:
                 remove_if_unused(self.directory, self._root)
             if instead is None or instead is error:
