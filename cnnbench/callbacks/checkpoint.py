@@ -47,7 +47,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with zipfile.ZipFile(path) as archive:
                 broken = archive.testzip()  # torch verifies no checksums: it would load a weight with a flipped bit
             if broken is not None:
-                raise UserError(f"{path} is damaged: the checksum of {broken} is wrong")
+                raise UserError(f"{path} is damaged or not a checkpoint: the checksum of {broken} is wrong")
             checkpoint = super().load_checkpoint(path, map_location, weights_only=True)
         except pickle.UnpicklingError as error:
             found = re.search(r"GLOBAL (\S+)", str(error))
@@ -88,7 +88,9 @@ def _check_content(checkpoint: Any, path: str | Path) -> None:
     """Refuse what torch can read, but no run has written."""
     keys = checkpoint.keys() if isinstance(checkpoint, dict) else ()
     if keys and all(isinstance(value, torch.Tensor) for value in checkpoint.values()):
-        raise UserError(f"{path} holds bare weights: give a checkpoint of a run, such as runs/…/checkpoints/best.ckpt")
+        raise UserError(
+            f"{path} is not a checkpoint of a run, such as runs/…/checkpoints/best.ckpt: it holds bare weights"
+        )
     if missing := [key for key in ("state_dict", "pytorch-lightning_version") if key not in keys]:
         raise UserError(f"{path} is not a checkpoint of a run: it has no {' and no '.join(missing)}")
     for key in ("state_dict", "hyper_parameters", "cnnbench"):

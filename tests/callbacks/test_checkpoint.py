@@ -9,7 +9,7 @@ import torch
 from cnnbench.callbacks.checkpoint import AtomicCheckpointIO
 from cnnbench.errors import UserError
 
-WHOLE = {"state_dict": {"weight": torch.arange(4.0)}, "epoch": 3}
+WHOLE = {"pytorch-lightning_version": "2.6.0", "state_dict": {"weight": torch.arange(4.0)}, "epoch": 3}
 
 
 @pytest.fixture
