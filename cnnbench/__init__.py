@@ -20,6 +20,8 @@ _PUBLIC = {
     "CIFAR10DataModule": "cnnbench.data",
     "CIFAR100DataModule": "cnnbench.data",
     "ImageFolderDataModule": "cnnbench.data",
+    "BatchAugmentation": "cnnbench.data",
+    "FolderAugmentation": "cnnbench.data",
     "UserError": "cnnbench.errors",
     "main": "cnnbench.cli.main",
 }

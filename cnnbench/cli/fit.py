@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import Callback
 
 from cnnbench.callbacks.checkpoint import best_and_last
 from cnnbench.callbacks.report import WandbReport
-from cnnbench.cli.trainer import RunCLI
+from cnnbench.cli.common.trainer import RunCLI
 from cnnbench.errors import UserError
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lightning.pytorch.callbacks import Callback
 
 from cnnbench.callbacks.predictions import PredictionWriter
-from cnnbench.cli.trainer import EvaluationCLI
+from cnnbench.cli.common.trainer import EvaluationCLI
 
 
 def run(args: Sequence[str] | None) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cnnbench.cli.trainer import EvaluationCLI
+from cnnbench.cli.common.trainer import EvaluationCLI
 
 
 def run(args: Sequence[str] | None) -> None:

@@ -40,7 +40,7 @@ OPTIONS = {
     "--model.optim.optimizer admw": "unknown optimizer 'admw'; did you mean 'adamw'",
     "--trainer.max_epoch 3": "unknown key 'trainer.max_epoch'; did you mean 'trainer.max_epochs'?",
     "--trainer.max_epochs three": "trainer.max_epochs is 'three', but must be int or null",
-    "--trainer.devices 9999": "trainer.devices is 9999: this machine has",
+    "--trainer.devices 9999": "trainer.devices is 9999: no GPU is used, and",
     "--trainer.accelerator gpuu": "unknown trainer.accelerator 'gpuu'; did you mean 'gpu'",
     "--trainer.precision foo": "trainer.precision is 'foo', but must be",
     "--trainer.strategy foo": "invalid strategy name: `strategy='foo'`",

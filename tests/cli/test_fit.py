@@ -84,8 +84,8 @@ def test_resumes_from_a_checkpoint(lenet5, command):
 @pytest.mark.parametrize(
     "options",
     [
-        ("--compile", "true"),
-        ("--channels_last", "true"),
+        ("--compile",),
+        ("--channels_last",),
         ("--trainer.precision", "bf16-mixed"),
         ("--trainer.accumulate_grad_batches", 2),
         ("--model.mixup", 0.8, "--model.cutmix", 1.0),

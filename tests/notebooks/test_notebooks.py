@@ -1,6 +1,6 @@
 """Every notebook runs from a clean kernel, in silence, and shows what its text says.
 
-`python -m pytest --nbmake --overwrite notebooks` writes new outputs into the notebooks.
+`jupyter execute --inplace notebooks/*.ipynb` writes new outputs into the notebooks.
 """
 
 import re

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
-from lightning.pytorch import LightningModule, Trainer
+from jsonargparse import ActionYesNo
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import Logger
@@ -16,15 +17,20 @@ from lightning.pytorch.utilities import rank_zero_only
 from cnnbench.callbacks.checkpoint import AtomicCheckpointIO, check_checkpoint_path
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.callbacks.tracking import QuietWandbLogger, WandbMode, run_loggers
-from cnnbench.cli.mistakes import users_mistake
-from cnnbench.cli.parser import Parser
-from cnnbench.cli.processes import end_others, is_told_elsewhere
-from cnnbench.cli.run_directory import create_run_directory, recipe_name, remove_if_unused
-from cnnbench.cli.trainer_settings import check_trainer_settings
+from cnnbench.cli.common.mistakes import users_mistake
+from cnnbench.cli.common.parser import Parser
+from cnnbench.cli.common.processes import end_others, is_told_elsewhere
+from cnnbench.cli.common.run_directory import create_run_directory, recipe_name, remove_if_unused
+from cnnbench.cli.common.run_start import RunStart
+from cnnbench.cli.common.trainer_settings import check_trainer_settings
 from cnnbench.data import ImageDataModule
 from cnnbench.errors import ToldElsewhereError, UserError
 from cnnbench.tasks.base import Task
 
+_SWITCHES = {
+    "compile": "Compile the network with torch.compile.",
+    "channels_last": "Channels-last memory format of weights and images.",
+}
 _TRAINER_DEFAULTS = {"default_root_dir": "runs", "enable_model_summary": False}
 
 
@@ -95,15 +101,9 @@ class RunCLI(LightningCLI):
             default="auto",
             help="Weights & Biases: auto is online with a login, else offline; disabled is off.",
         )
-        parser.add_argument("--compile", type=bool, default=False, help="Compile the network with torch.compile.")
-        parser.add_argument(
-            "--channels_last",
-            type=bool,
-            default=False,
-            help="Channels-last memory format of weights and images.",
-        )
-        parser.link_arguments("compile", "model.init_args.compile")
-        parser.link_arguments("channels_last", "model.init_args.channels_last")
+        for name, text in _SWITCHES.items():
+            parser.add_argument(f"--{name}", action=ActionYesNo, nargs="?", default=False, help=text)
+            parser.link_arguments(name, f"model.init_args.{name}")
 
     def parse_arguments(self, parser: Parser, args: Any) -> None:
         """Parse, and refuse what jsonargparse lets pass."""
@@ -207,49 +207,6 @@ class EvaluationCLI(RunCLI):
             **{key: f"{value:.6f}" for key, value in self.trainer.callback_metrics.items()},
             run=str(self.directory),
         )
-
-
-class RunStart(Callback):
-    """Writes `config.yaml` before the run begins; once it can begin, tells W&B and the user of it."""
-
-    def __init__(self, cli: RunCLI) -> None:
-        self.cli = cli
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the settings, so that a run that fails can be repeated."""
-        if trainer.is_global_zero:
-            (self.cli.directory / "config.yaml").write_text(self.cli.resolved_config())
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what is trained, and where it is kept."""
-        self._begin(trainer)
-        parameters = sum(parameter.numel() for parameter in pl_module.network.parameters())
-        data = trainer.datamodule
-        self.cli.say(
-            model=f"{pl_module.hparams.name} ({pl_module.hparams.source}), {parameters:,} parameters",
-            data=f"{type(data).__name__}, {len(data.datasets['train']):,} training and "
-            f"{len(data.datasets['val']):,} validation images, {data.num_classes} classes",
-            run=str(self.cli.directory),
-            **{"W&B": self.cli.wandb_address()},
-        )
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that there is something to train: a checkpoint may be at the end already."""
-        self.cli.trained = True
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, where nothing but validation runs."""
-        if trainer.state.fn == "validate":
-            self._begin(trainer)
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin."""
-        self._begin(trainer)
-
-    def _begin(self, trainer: Trainer) -> None:
-        if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.log_hyperparams(yaml.safe_load(self.cli.resolved_config()))
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -7,8 +7,8 @@ from typing import Any, NoReturn, get_type_hints
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from cnnbench.cli.config_file import check_config_file
-from cnnbench.cli.explanations import BASES, class_keys, dataclass_of, explain, must_be_mapping
+from cnnbench.cli.common.config_file import check_config_file
+from cnnbench.cli.common.explanations import BASES, class_keys, dataclass_of, explain, must_be_mapping
 from cnnbench.errors import UserError, did_you_mean
 
 

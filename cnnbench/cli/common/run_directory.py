@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from cnnbench.cli.processes import MARK
+from cnnbench.cli.common.processes import MARK
 from cnnbench.errors import UserError
 
 _INHERITED = "CNNBENCH_RUN_DIRECTORY"  # how the processes that Lightning starts for DDP learn of it

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 from lightning.pytorch import Callback
 
 import cnnbench
-from cnnbench.cli.nearest_key import did_you_mean_key
+from cnnbench.cli.common.nearest_key import did_you_mean_key
 from cnnbench.data import ImageDataModule
 from cnnbench.errors import did_you_mean, either
 from cnnbench.models import list_models
@@ -165,6 +165,10 @@ def _required(complaint: _Complaint, found: re.Match) -> str:
     return f"{missing} missing: give a recipe with --config, for example --config configs/convnext_t.yaml"
 
 
+def _no_switch(complaint: _Complaint, found: re.Match) -> str:
+    return f"{found[1]} is {found[2]!r}, but must be true or false"
+
+
 def _empty(complaint: _Complaint, found: re.Match) -> str:
     return "--config needs the path of a recipe, for example --config configs/convnext_t.yaml"
 
@@ -182,6 +186,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[_Complaint, re.Match], str]], ...] = (
     (r"Import path does not correspond to a subclass.*Given value: (\S+)", _unknown_class),
     (r"(?:File does not exist|Path is not a file): '([^']+)'", _missing_config),
     (r"arguments are required: ([^\n]+)", _required),
+    (r"argument --(\w+)\S*: invalid \S+ value: '([^']*)'", _no_switch),
     (r"Unexpected config:", _empty),
     (r"Expected a (?!<class 'NoneType'>|path)", _wrong_type),
     (r"Not a valid subclass of|instantiatable class|argument of type '\w+' is not|object has no", _no_class_path),

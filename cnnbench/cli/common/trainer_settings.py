@@ -8,6 +8,7 @@ from lightning.pytorch.accelerators import AcceleratorRegistry
 from cnnbench.data import checks
 from cnnbench.errors import UserError, did_you_mean, either
 
+_PROCESSES_A_CORE = 4  # enough to try out what several devices do; a hundred would halt the machine
 _AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch")
 
 
@@ -41,5 +42,8 @@ def _check_devices(accelerator: str, devices: Any) -> None:
         raise UserError(f"trainer.accelerator is {accelerator!r}: this machine has only {either(here)}")
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and here == ["cpu"])
     cores = os.cpu_count() or 1
-    if on_cpu and str(devices).isdigit() and int(devices) > cores:
-        raise UserError(f"trainer.devices is {devices}: this machine has {cores} processor cores, and no GPU is used")
+    if on_cpu and str(devices).isdigit() and int(devices) > _PROCESSES_A_CORE * cores:
+        raise UserError(
+            f"trainer.devices is {devices}: no GPU is used, and {cores} processor cores take at most "
+            f"{_PROCESSES_A_CORE * cores} processes"
+        )

@@ -1,0 +1,53 @@
+"""How a run begins: its settings are written, told to W&B, and shown to the user."""
+
+from typing import TYPE_CHECKING
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+if TYPE_CHECKING:
+    from cnnbench.cli.common.trainer import RunCLI
+
+
+class RunStart(Callback):
+    """Writes `config.yaml` before the run begins; once it can begin, tells W&B and the user of it."""
+
+    def __init__(self, cli: "RunCLI") -> None:
+        self.cli = cli
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the settings, so that a run that fails can be repeated."""
+        if trainer.is_global_zero:
+            (self.cli.directory / "config.yaml").write_text(self.cli.resolved_config())
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what is trained, and where it is kept."""
+        self._begin(trainer)
+        parameters = sum(parameter.numel() for parameter in pl_module.network.parameters())
+        data = trainer.datamodule
+        self.cli.say(
+            model=f"{pl_module.hparams.name} ({pl_module.hparams.source}), {parameters:,} parameters",
+            data=f"{type(data).__name__}, {len(data.datasets['train']):,} training and "
+            f"{len(data.datasets['val']):,} validation images, {data.num_classes} classes",
+            run=str(self.cli.directory),
+            **{"W&B": self.cli.wandb_address()},
+        )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that there is something to train: a checkpoint may be at the end already."""
+        self.cli.trained = True
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin, where nothing but validation runs."""
+        if trainer.state.fn == "validate":
+            self._begin(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin."""
+        self._begin(trainer)
+
+    def _begin(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_hyperparams(yaml.safe_load(self.cli.resolved_config()))
