@@ -105,9 +105,7 @@ def cifar10(tmp_path, rng):
     labels = np.arange(120) % 10
     for n in range(5):
         part = slice(20 * n, 20 * n + 20)
-        write_cifar(
-            tmp_path / "cifar-10-batches-py", f"data_batch_{n + 1}", images[part], labels=labels[part]
-        )
+        write_cifar(tmp_path / "cifar-10-batches-py", f"data_batch_{n + 1}", images[part], labels=labels[part])
     write_cifar(tmp_path / "cifar-10-batches-py", "test_batch", images[100:], labels=labels[100:])
     return tmp_path, images, labels
 
@@ -117,9 +115,7 @@ def cifar100(tmp_path, rng):
     images = rng.integers(0, 256, (200, 3, 32, 32), dtype=np.uint8)
     labels = np.arange(200) % 100
     for name in ("train", "test"):
-        write_cifar(
-            tmp_path / "cifar-100-python", name, images, fine_labels=labels, coarse_labels=np.zeros(200, int)
-        )
+        write_cifar(tmp_path / "cifar-100-python", name, images, fine_labels=labels, coarse_labels=np.zeros(200, int))
     return tmp_path, images, labels
 
 

@@ -22,7 +22,7 @@ class FitCLI(RunCLI):
     command = "fit"
 
     def run_callbacks(self) -> list[Callback]:
-        """Return checkpoints and the report to W&B."""
+        """Return checkpoints and, unless W&B is off, the report to it."""
         self._checkpoints = best_and_last(self.directory / "checkpoints", self.model.monitor, self.model.monitor_mode)
         return [self._checkpoints, WandbReport()]
 

@@ -73,9 +73,7 @@ def linear(in_features: int, out_features: int, conv: bool = False) -> nn.Module
 def _pool(pool_type: str) -> GlobalPool:
     pool = GlobalPool(pool_type, flatten=False)
     if pool.feat_mult() != 1:
-        raise ValueError(
-            f"global_pool {pool_type!r} changes the number of channels, which this head cannot take"
-        )
+        raise ValueError(f"global_pool {pool_type!r} changes the number of channels, which this head cannot take")
     return pool
 
 

@@ -22,9 +22,7 @@ class GlobalPool(nn.Module):
     def __init__(self, pool_type: str = "avg", flatten: bool = True) -> None:
         super().__init__()
         if pool_type not in POOL_TYPES:
-            raise ValueError(
-                f"unknown global_pool {pool_type!r}; there is {', '.join(map(repr, POOL_TYPES))}"
-            )
+            raise ValueError(f"unknown global_pool {pool_type!r}; there is {', '.join(map(repr, POOL_TYPES))}")
         self.pool_type = pool_type
         self.flatten = flatten and pool_type != ""
 

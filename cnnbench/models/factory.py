@@ -17,9 +17,7 @@ SOURCES = ("cnnbench", "timm", "torchvision")
 BUILDER_ARGUMENTS = ("features_only", "out_indices", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 
 
-def create_model(
-    name: str, *, source: str = "cnnbench", pretrained: bool = False, **kwargs: Any
-) -> nn.Module:
+def create_model(name: str, *, source: str = "cnnbench", pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Build a network.
 
     Args:
@@ -119,9 +117,7 @@ def _check_numbers(label: str, kwargs: dict[str, Any]) -> None:
     for argument, least in (("in_chans", 1), ("num_classes", 0)):
         value = kwargs.get(argument, least)
         if not isinstance(value, int) or value < least:
-            raise UserError(
-                f"{label} needs {argument} to be a whole number of at least {least}, not {value!r}"
-            )
+            raise UserError(f"{label} needs {argument} to be a whole number of at least {least}, not {value!r}")
     if "out_indices" in kwargs and not kwargs.get("features_only"):
         raise UserError(f"{label} takes out_indices only together with features_only=True")
 

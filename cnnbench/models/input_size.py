@@ -29,14 +29,10 @@ def check_input_size(network: nn.Module, in_chans: int, image_size: tuple[int, i
     name = (cfg.get("architecture") or type(network).__name__).removeprefix("cnnbench_")
     given = "x".join(map(str, image_size))
     low = min(image_size)
-    high = next(
-        (size for size in _candidates(low) if _runs(network, in_chans, _at_least(image_size, size))), None
-    )
+    high = next((size for size in _candidates(low) if _runs(network, in_chans, _at_least(image_size, size))), None)
     if high is not None:
         least = _smallest(network, in_chans, image_size, low, high)
-        raise UserError(
-            f"images of {given} pixels are too small for {name}: each side needs at least {least} pixels"
-        )
+        raise UserError(f"images of {given} pixels are too small for {name}: each side needs at least {least} pixels")
     usual = tuple(cfg.get("input_size", (in_chans, 224, 224))[1:])
     if _runs(network, in_chans, usual):
         raise UserError(f"{name} takes images of {'x'.join(map(str, usual))} pixels, not {given}")

@@ -47,9 +47,7 @@ class LeNet5(Network):
             {"num_chs": 120, "reduction": 4, "module": "act5"},
         ]
         self.num_features = 120
-        self.head = NormMlpHead(
-            120, num_classes, global_pool, drop_rate, hidden_size=84, act_layer=nn.Tanh
-        )  # F6
+        self.head = NormMlpHead(120, num_classes, global_pool, drop_rate, hidden_size=84, act_layer=nn.Tanh)  # F6
         self.head_hidden_size = self.head.num_features
 
     def forward_features(self, x: Tensor) -> Tensor:

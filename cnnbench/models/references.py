@@ -7,9 +7,7 @@ from torch import nn
 class _Assembled(nn.Sequential):
     """Named layers in a row, then a head of timm: what timm's builders need of a model."""
 
-    def __init__(
-        self, layers: dict[str, nn.Module], head: NormMlpClassifierHead, features: dict[str, int]
-    ) -> None:
+    def __init__(self, layers: dict[str, nn.Module], head: NormMlpClassifierHead, features: dict[str, int]) -> None:
         super().__init__()
         for name, layer in layers.items():
             self.add_module(name, layer)
@@ -23,9 +21,7 @@ class _Assembled(nn.Sequential):
         ]
 
 
-def lenet5(
-    num_classes: int = 10, in_chans: int = 1, global_pool: str = "avg", drop_rate: float = 0.0
-) -> nn.Module:
+def lenet5(num_classes: int = 10, in_chans: int = 1, global_pool: str = "avg", drop_rate: float = 0.0) -> nn.Module:
     """Assemble LeNet-5 (LeCun et al., 1998): tanh, average pooling, C3 fully connected to S2."""
     layers = {
         "c1": create_conv2d(in_chans, 6, 5, padding=0, bias=True),

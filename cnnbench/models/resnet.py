@@ -80,9 +80,7 @@ def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """Return the shortcut: the identity where shapes agree, else a 1x1 convolution (section 3.3, B)."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
-    )
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
 
 
 class ResNet(Network):
@@ -129,9 +127,7 @@ class ResNet(Network):
                 in_channels = width * block.expansion
                 index += 1
             self.add_module(f"layer{stage}", Stage(*blocks))
-            self.feature_info.append(
-                {"num_chs": in_channels, "reduction": 2 ** (stage + 1), "module": f"layer{stage}"}
-            )
+            self.feature_info.append({"num_chs": in_channels, "reduction": 2 ** (stage + 1), "module": f"layer{stage}"})
 
         self.num_features = in_channels
         self.global_pool = GlobalPool(global_pool)

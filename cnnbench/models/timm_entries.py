@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 PREFIX = "cnnbench_"
 
-default_cfgs: dict[
-    str, DefaultCfg
-] = {}  # timm's register_model looks an entry's weights up here, by this name
+default_cfgs: dict[str, DefaultCfg] = {}  # timm's register_model looks an entry's weights up here, by this name
 
 
 def add(info: "ModelInfo", overlay: dict[str, Any]) -> dict[str, Any]:

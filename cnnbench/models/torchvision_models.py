@@ -31,9 +31,7 @@ def pretrained_cfg(name: str) -> dict[str, Any]:
     }
 
 
-def create(
-    name: str, pretrained: bool = False, num_classes: int = 1000, in_chans: int = 3, **kwargs: Any
-) -> nn.Module:
+def create(name: str, pretrained: bool = False, num_classes: int = 1000, in_chans: int = 3, **kwargs: Any) -> nn.Module:
     """Build a classifier of torchvision.
 
     Args:

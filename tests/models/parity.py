@@ -146,9 +146,7 @@ def relative_errors(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[
     for key, tensor in theirs.items():
         scales[_layer(key)] = max(scales.get(_layer(key), 0.0), _largest(tensor))
     missing = dict.fromkeys(ours.keys() ^ theirs.keys(), math.inf)
-    return missing | {
-        key: _error(ours[key], theirs[key], scales[_layer(key)]) for key in theirs if key in ours
-    }
+    return missing | {key: _error(ours[key], theirs[key], scales[_layer(key)]) for key in theirs if key in ours}
 
 
 def _layer(key: str) -> str:

@@ -95,9 +95,7 @@ def test_parity_of_arguments(name):
     """Whatever argument both accept means the same to both."""
     kwargs = {"num_classes": 5, **VARIATIONS[name]}
     images = torch.randn(3, kwargs.get("in_chans", 3), 64, 64)
-    parity = compare(
-        models.create_model(name, **kwargs), models.create_model(name, source="timm", **kwargs), images
-    )
+    parity = compare(models.create_model(name, **kwargs), models.create_model(name, source="timm", **kwargs), images)
     assert parity.equal, (parity.worst, parity.key_differences)
 
 
@@ -105,8 +103,7 @@ def test_parity_of_arguments(name):
 def test_second_opinion(name):
     """torchvision's ResNet, by other authors, has the same keys and gives the same logits."""
     ours_model, theirs_model = (
-        models.create_model(name, source=source, num_classes=10).double()
-        for source in ("cnnbench", "torchvision")
+        models.create_model(name, source=source, num_classes=10).double() for source in ("cnnbench", "torchvision")
     )
     randomise(theirs_model, seed=0)
     ours_model.load_state_dict(theirs_model.state_dict(), strict=True)

@@ -113,9 +113,7 @@ MISTAKES = {
         "an activation after the depthwise convolution": after(
             "stages.0.blocks.0.conv_dw", lambda module, x, y: nn.functional.gelu(y)
         ),
-        "norm after the downsampling convolution": after(
-            "stages.1.downsample.0", lambda module, x, y: x + 0.01 * y
-        ),
+        "norm after the downsampling convolution": after("stages.1.downsample.0", lambda module, x, y: x + 0.01 * y),
         "a lost bias": lost_bias("stages.1.blocks.0.conv_dw"),
         "norm before the pooling": change("head", __class__=NormFirstHead),
         "dropout left on": change("head.drop", p=0.1),

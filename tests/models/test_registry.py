@@ -97,9 +97,7 @@ def test_pretrained_loads_a_published_file(tmp_path):
     ours_model = models.create_model("resnet18", pretrained=True, pretrained_cfg_overlay=overlay).eval()
     images = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(ours_model(images), theirs_model(images), rtol=0, atol=0)
-    grey = models.create_model(
-        "resnet18", pretrained=True, pretrained_cfg_overlay=overlay, in_chans=1, num_classes=4
-    )
+    grey = models.create_model("resnet18", pretrained=True, pretrained_cfg_overlay=overlay, in_chans=1, num_classes=4)
     torch.testing.assert_close(grey.conv1.weight, theirs_model.conv1.weight.sum(1, keepdim=True))
     assert grey.fc.out_features == 4
 
@@ -214,9 +212,7 @@ def test_register_with_an_assembled_reference(clean_registry):
 
 
 def test_register_refuses(clean_registry):
-    with pytest.raises(
-        UserError, match=r"'resnet18' cannot be registered for .*Tiny: it belongs to .*ResNet"
-    ):
+    with pytest.raises(UserError, match=r"'resnet18' cannot be registered for .*Tiny: it belongs to .*ResNet"):
         models.register(Tiny, PAPER, {"resnet18": {}})
     with pytest.raises(UserError, match="unknown reference 'timm/resnet19'; did you mean"):
         models.register(Tiny, PAPER, {"resnet19": {}})
@@ -233,7 +229,5 @@ def test_registering_again_replaces(clean_registry, recwarn):
 
 
 def test_models_know_nothing_of_lightning_or_the_command_line():
-    code = (
-        "import sys, cnnbench.models; print({'lightning', 'jsonargparse', 'cnnbench.cli'} & set(sys.modules))"
-    )
+    code = "import sys, cnnbench.models; print({'lightning', 'jsonargparse', 'cnnbench.cli'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

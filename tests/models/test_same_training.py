@@ -36,9 +36,7 @@ def test_same_losses(name, optimiser):
     rates = {"drop_rate": 0.2, "drop_path_rate": 0.3}
     accepted = inspect.signature(models.model_info(name).network).parameters
     kwargs = {key: value for key, value in rates.items() if key in accepted}
-    ours, theirs = (
-        train(seeded(name, source, num_classes=10, **kwargs), optimiser) for source in ("cnnbench", "timm")
-    )
+    ours, theirs = (train(seeded(name, source, num_classes=10, **kwargs), optimiser) for source in ("cnnbench", "timm"))
     assert ours == theirs
     assert len(set(ours)) == len(ours)
 
