@@ -21,6 +21,11 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 (PYTHON,) = (block for block in BLOCKS if "import timm" in block)
 
 
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+
+
 def test_there_are_commands():
     assert len(COMMANDS) >= 15
 

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from cnnbench.callbacks.atomic import written_whole
+from cnnbench.errors import UserError
 
 TOP = 5
 
@@ -59,6 +60,8 @@ class PredictionWriter(Callback):
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        raise UserError("nothing was predicted: trainer.limit_predict_batches is 0")
     with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()

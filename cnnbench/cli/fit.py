@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import Callback
 
 from cnnbench.callbacks.checkpoint import best_and_last
 from cnnbench.callbacks.report import WandbReport
+from cnnbench.callbacks.tracking import requested_wandb_mode
 from cnnbench.cli.common.trainer import RunCLI
 from cnnbench.errors import UserError
 
@@ -23,8 +24,10 @@ class FitCLI(RunCLI):
 
     def run_callbacks(self) -> list[Callback]:
         """Return checkpoints and, unless W&B is off, the report to it."""
-        self._checkpoints = best_and_last(self.directory / "checkpoints", self.model.monitor, self.model.monitor_mode)
-        return [self._checkpoints, WandbReport()]
+        directory = self.directory / "checkpoints"
+        self._best, last = best_and_last(directory, self.model.monitor, self.model.monitor_mode)
+        tracked = requested_wandb_mode(self._get(self.config, "wandb")) != "disabled"
+        return [self._best, last, *([WandbReport()] if tracked else [])]
 
     def how_to_resume(self) -> str:
         """Return the command that trains on, where there is a checkpoint."""
@@ -44,7 +47,7 @@ class FitCLI(RunCLI):
         if resumed and not self.trained:
             end = f"trainer.max_epochs {self.trainer.max_epochs}, trainer.max_steps {self.trainer.max_steps}"
             raise UserError(f"{resumed} has reached the end of training already ({end}): raise it to train on")
-        if (best := self._checkpoints.best_model_score) is None:
+        if (best := self._best.best_model_score) is None:
             return
         test = f"--config {self.directory}/config.yaml --ckpt_path {self.directory}/checkpoints/best.ckpt"
         self.say(

@@ -1,5 +1,6 @@
 """The order of samples in training and in evaluation, on one process or many."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -36,7 +37,8 @@ class EvalSampler(DistributedSampler):
 
     Process r of n takes the batches r, r + n, r + 2n, … of the one process that would do it alone. A batch is
     then computed in the same company whatever the number of processes, and every figure of a sample is the same
-    to the last bit; dealing out single samples, as other samplers do, changes the last digits.
+    to the last bit; dealing out single samples, as other samplers do, changes the last digits. Only where there are
+    fewer batches than processes, smaller ones are dealt, so that each has some.
 
     Args:
         dataset: What is sampled; only its length matters.
@@ -47,8 +49,10 @@ class EvalSampler(DistributedSampler):
 
     def __init__(self, dataset: Dataset, batch_size: int, num_replicas: int = 1, rank: int = 0) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
-        batches = range(0, len(dataset), batch_size)[rank::num_replicas]
-        self.indices = [i for start in batches for i in range(start, min(start + batch_size, len(dataset)))]
+        share = math.ceil(len(dataset) / num_replicas)  # smaller than a batch where there is none for everybody
+        size = max(1, min(batch_size, share))
+        starts = range(0, len(dataset), size)[rank::num_replicas]
+        self.indices = [i for start in starts for i in range(start, min(start + size, len(dataset)))]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)

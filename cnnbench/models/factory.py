@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from cnnbench.errors import UserError, did_you_mean
+from cnnbench.errors import UserError, did_you_mean, first_line
 from cnnbench.models import timm_entries, torchvision_models
 from cnnbench.models.registry import is_registered, list_models, model_info
 
@@ -49,7 +49,7 @@ def create_model(name: str, *, source: str = "cnnbench", pretrained: bool = Fals
     except OSError as error:
         if not pretrained:
             raise
-        raise UserError(f"the weights of {label} could not be loaded: {_first_line(error)}") from error
+        raise UserError(f"the weights of {label} could not be loaded: {first_line(error)}") from error
     except (TypeError, ValueError, AssertionError, IndexError) as error:
         if not kwargs:
             raise
@@ -134,13 +134,9 @@ def _explain(error: Exception, build: partial, kwargs: dict[str, Any]) -> str:
         count = len(_on_meta(build, **others).feature_info)
         return f"has the feature maps 0 to {count - 1}, not out_indices={kwargs['out_indices']}"
     arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
-    return f"cannot be built with {arguments}: {_first_line(error)}"
+    return f"cannot be built with {arguments}: {first_line(error)}"
 
 
 def _on_meta(build: partial, **kwargs: Any) -> nn.Module:
     with torch.device("meta"):
         return build(**kwargs)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -90,6 +90,8 @@ class Task(LightningModule, ABC):
             self._build_network(self.hparams.pretrained and not self.trainer.ckpt_path)
         if data is not None:
             check_input_size(self.network, self.hparams.in_chans, to_2tuple(data.image_size))
+        if self.hparams.compile and self.network._compiled_call_impl is None:
+            self.network.compile()  # in place: the keys of the state dict stay as they are
 
     @property
     def _data(self) -> LightningDataModule | None:
@@ -118,8 +120,6 @@ class Task(LightningModule, ABC):
         )
         if hparams.channels_last:
             self.network.to(memory_format=torch.channels_last)
-        if hparams.compile:
-            self.network.compile()  # in place: the keys of the state dict stay as they are
         self.configure_head(hparams.num_classes)
 
     # ------------------------------------------------------------------ optimisation
@@ -140,6 +140,11 @@ class Task(LightningModule, ABC):
     def lr_scheduler_step(self, scheduler: Scheduler, metric: Any | None) -> None:
         """Set the learning rate of the next step; timm's schedules count updates."""
         scheduler.step_update(num_updates=self.trainer.global_step)
+
+    def on_train_start(self) -> None:
+        """Set the learning rate of the first step, which in a resumed run is not the schedule's first."""
+        if scheduler := self.lr_schedulers():
+            self.lr_scheduler_step(scheduler, None)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed dropout, drop path and mixing from (seed, step, rank): no step depends on another's draws.
@@ -210,6 +215,9 @@ class Task(LightningModule, ABC):
         self._check_class_names(checkpoint.get("cnnbench", {}).get("class_names"), path)
         if self._trainer is not None and self.trainer.state.fn == "fit":
             _check_same_optimisation(saved.get("optim", {}), self.hparams.optim, path)
+            # The schedule is a function of the step alone. Its saved state would bring back the former run's length
+            # and rates, and a run that is trained on would go on with a learning rate of 0.
+            checkpoint["lr_schedulers"] = []
 
     def _check_class_names(self, saved: tuple[str, ...] | None, path: str) -> None:
         own = tuple(getattr(self._data, "class_names", ()))

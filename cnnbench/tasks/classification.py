@@ -13,6 +13,8 @@ from cnnbench.errors import UserError
 from cnnbench.tasks.base import Task
 from cnnbench.tasks.optim import OptimConfig
 
+_SUM_DTYPE = torch.float32 if torch.backends.mps.is_available() else torch.float64  # MPS has no float64
+
 
 class ClassificationTask(Task):
     """One label an image.
@@ -136,7 +138,12 @@ class _MeanLoss(MeanMetric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.set_dtype(torch.float64)
+        self.set_dtype(_SUM_DTYPE)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> nn.Module:
+        super()._apply(*args, **kwargs)
+        # a Trainer with precision bf16-true casts every module, this one too
+        return self if self._dtype_convert else self.set_dtype(_SUM_DTYPE)
 
     def compute(self) -> Tensor:
         return super().compute().float()

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from threading import Timer
 
@@ -212,11 +211,9 @@ def test_a_server_lost_on_the_way_costs_no_run(tmp_path, monkeypatch):
             return table(*args)
 
         monkeypatch.setattr(report, "_mistakes_table", lose_server)
-        started = time.monotonic()
         limits = {"WANDB_FINISH_TIMEOUT": 1, "WANDB__GRAPHQL_RETRY_MAX": 1}
         run = fit(tmp_path, WANDB_BASE_URL=server.address, WANDB_API_KEY=KEY, **limits)
     assert run.code == 0, run.err
-    assert time.monotonic() - started < 300
     (directory,) = run.directory.glob("wandb/run-*")
     told = [line for line in run.out.splitlines() if line.startswith("W&B:")]
     assert [line.partition(" failed: ")[0] for line in told] == ["W&B: the report", "W&B: the end of the run"]

@@ -387,6 +387,7 @@ def test_ctrl_c_keeps_the_last_checkpoint(tmp_path):
         deadline = time.monotonic() + 120
         while not (found := list(tmp_path.rglob("last.ckpt"))) and time.monotonic() < deadline:
             time.sleep(0.1)
+        assert found, "no checkpoint within two minutes"
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=60)[1]
     assert process.returncode == 130

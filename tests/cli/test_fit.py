@@ -81,6 +81,25 @@ def test_resumes_from_a_checkpoint(lenet5, command):
     assert {row["epoch"] for row in more.metrics} == {2}
 
 
+def test_last_is_the_last_and_training_goes_on_from_it_at_the_rate_of_this_runs_schedule(command, configs):
+    """Nothing is learned at a rate of 0, so the first checkpoint stays the best."""
+    frozen = ("--model.optim.lr", 0, "--model.optim.warmup_lr", 0)
+    run = command("fit", "--config", configs / "lenet5.yaml", *SHORT, *frozen)
+    best, last = (torch.load(path, weights_only=True) for path in (run.best, run.best.with_name("last.ckpt")))
+    assert (best["global_step"], last["global_step"]) == (4, 8)
+    on = ("--ckpt_path", run.best.with_name("last.ckpt"), "--trainer.max_epochs", 4, "--model.optim.lr", 0.1)
+    more = command("fit", "--config", configs / "lenet5.yaml", *SHORT, *on)
+    fresh = command("fit", "--config", configs / "lenet5.yaml", *SHORT, "--trainer.max_epochs", 4, *on[4:])
+    assert more.curve("train/lr") == fresh.curve("train/lr")[8:]
+    assert min(more.curve("train/lr")) > 0
+
+
+def test_last_is_saved_where_steps_end_the_run(command, configs):
+    steps = ("--trainer.max_epochs", -1, "--trainer.max_steps", 6, "--trainer.limit_train_batches", 4)
+    run = command("fit", "--config", configs / "lenet5.yaml", *steps)
+    assert torch.load(run.best.with_name("last.ckpt"), weights_only=True)["global_step"] == 6
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -101,6 +120,21 @@ def test_switches(command, configs, options, lenet5):
 
 
 IN_VAIN = ("--compile", "--channels_last")  # may compute the very same numbers
+
+
+def test_switches_reach_the_network(configs):
+    from cnnbench.cli.fit import FitCLI
+
+    class Built(FitCLI):
+        def instantiate_trainer(self, **kwargs):
+            return None
+
+        def _run_subcommand(self, subcommand):
+            return None
+
+    hparams = Built(["fit", "--config", str(configs / "lenet5.yaml"), "--compile", "--channels_last"]).model.hparams
+    assert hparams.compile
+    assert hparams.channels_last
 
 
 def test_ema_is_evaluated_and_saved(command, configs, tmp_path):

@@ -149,3 +149,19 @@ def test_the_checkpoint_of_another_model_is_refused(tmp_path):
 def test_images_too_small_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"16x16.*lenet5.*32"):
         trainer(tmp_path).fit(lenet5(), DigitsDataModule(image_size=16))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-true", "64-true"])
+def test_the_loss_is_summed_in_float64_in_any_precision(tmp_path, precision):
+    task = lenet5()
+    fit = trainer(tmp_path, limit_train_batches=1, precision=precision)
+    fit.fit(task, DigitsDataModule())
+    assert task.val_metrics["loss"].mean_value.dtype == torch.float64
+    assert fit.callback_metrics["val/loss"].dtype == torch.float32
+
+
+def test_compiled_and_channels_last(tmp_path):
+    task = lenet5(compile=True, channels_last=True)
+    trainer(tmp_path, limit_train_batches=1, limit_val_batches=0).fit(task, DigitsDataModule(in_chans=3))
+    assert task.network._compiled_call_impl is not None
+    assert task.network.c1.weight.is_contiguous(memory_format=torch.channels_last)

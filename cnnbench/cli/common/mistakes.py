@@ -11,7 +11,7 @@ _SETTING_ERRORS = (TypeError, ValueError, KeyError, RuntimeError)
 _DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
-def users_mistake(error: BaseException, directory: Path | None) -> UserError | None:
+def users_mistake(error: BaseException, directory: Path | None, began: bool) -> UserError | None:
     """Return what the user did wrong, or None where the error is ours and deserves its traceback.
 
     Lightning refuses settings with a `MisconfigurationException`, but as often with a plain error, which is known by
@@ -20,6 +20,7 @@ def users_mistake(error: BaseException, directory: Path | None) -> UserError | N
     Args:
         error: What ended the command.
         directory: The run's, where it has one already.
+        began: Whether training has begun: settings have proved good then, and an error in Lightning is ours.
     """
     if mistake := user_error_within(error):
         return mistake
@@ -28,7 +29,7 @@ def users_mistake(error: BaseException, directory: Path | None) -> UserError | N
             return UserError(_sentence(cause))
         if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS:
             return UserError(f"cannot write {cause.filename or directory}: {cause.strerror}")
-    if isinstance(error, _SETTING_ERRORS) and _raised_in(error).startswith("lightning."):
+    if not began and isinstance(error, _SETTING_ERRORS) and _raised_in(error).startswith("lightning."):
         return UserError(_sentence(error))
     return None
 

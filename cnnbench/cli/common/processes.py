@@ -23,7 +23,7 @@ def is_told_elsewhere(mistake: UserError | None, world_size: int, directory: Pat
         world_size: Number of processes; 1 before the others have started.
         directory: The run's, where it has one already.
     """
-    if directory is None or world_size == 1:
+    if directory is None or world_size == 1 or not (directory / "config.yaml").is_file():  # not the first one's
         return mistake is not None and os.environ.get("LOCAL_RANK", "0") != "0"
     mark = directory / MARK
     if mistake is None:

@@ -19,7 +19,7 @@ class RunStart(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the settings, so that a run that fails can be repeated."""
         if trainer.is_global_zero:
-            (self.cli.directory / "config.yaml").write_text(self.cli.resolved_config())
+            (self.cli.directory / "config.yaml").write_text(self.cli.resolved_config(), encoding="utf-8")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what is trained, and where it is kept."""

@@ -56,7 +56,8 @@ class RunCLI(LightningCLI):
         except BaseException as error:
             # Lightning turns Ctrl-C into an exit
             stopped = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
-            instead = KeyboardInterrupt(self.how_to_resume()) if stopped else users_mistake(error, self.directory)
+            mistake = users_mistake(error, self.directory, self.trained)
+            instead = KeyboardInterrupt(self.how_to_resume()) if stopped else mistake
             trainer = getattr(self, "trainer", None)
             world_size = 1 if trainer is None else trainer.world_size
             if isinstance(error, Exception) and is_told_elsewhere(instead, world_size, self.directory):
