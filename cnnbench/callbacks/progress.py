@@ -3,7 +3,6 @@
 import time
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
@@ -67,11 +66,9 @@ class RunProgress(ProgressBar):
         if self._bar is None or time.monotonic() - self._drawn < REFRESH_SECONDS:
             return
         loss = outputs["loss"].item() if outputs else float("nan")
-        accuracy = trainer.callback_metrics.get("val/accuracy", torch.nan)
-        self._draw(
-            batch_idx + 1,
-            f"loss {loss:.3f}  val acc {accuracy:.4f}  {self._rate()}  {self._left(trainer)} left",
-        )
+        accuracy = trainer.callback_metrics.get("val/accuracy")  # none before the first validation
+        accuracy = "" if accuracy is None else f"val acc {accuracy:.4f}  "
+        self._draw(batch_idx + 1, f"loss {loss:.3f}  {accuracy}{self._rate()}  {self._left(trainer)} left")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock of the images per second; show the bar of a validation that stands alone."""

@@ -173,11 +173,9 @@ class Task(LightningModule, ABC):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip by `optim.clip_grad`, or by the Trainer's own setting where that is given."""
-        self.clip_gradients(
-            optimizer,
-            gradient_clip_val=self.optim.clip_grad if gradient_clip_val is None else gradient_clip_val,
-            gradient_clip_algorithm=gradient_clip_algorithm or "norm",
-        )
+        limit = self.optim.clip_grad if gradient_clip_val is None else gradient_clip_val
+        if limit is not None:
+            self.clip_gradients(optimizer, limit, gradient_clip_algorithm or "norm")
 
     @property
     def is_logging_step(self) -> bool:
