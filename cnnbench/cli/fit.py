@@ -49,11 +49,12 @@ class FitCLI(RunCLI):
             raise UserError(f"{resumed} has reached the end of training already ({end}): raise it to train on")
         if (best := self._best.best_model_score) is None:
             return
-        test = f"--config {self.directory}/config.yaml --ckpt_path {self.directory}/checkpoints/best.ckpt"
+        command = "test" if self.datamodule.has_test else "validate"
+        trained = f"--config {self.directory}/config.yaml --ckpt_path {self.directory}/checkpoints/best.ckpt"
         self.say(
             best=f"{self.model.monitor} {best:.4f}, {self.directory}/checkpoints/best.ckpt",
             run=f"{self.directory}  (config.yaml, metrics.csv, checkpoints/)",
-            test=f"{_python()} -m cnnbench test {test}",
+            **{command: f"{_python()} -m cnnbench {command} {trained}"},
         )
 
 

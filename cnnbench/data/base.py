@@ -65,6 +65,11 @@ class ImageDataModule(LightningDataModule):
         """Number of classes."""
         return len(self.class_names)
 
+    @property
+    def has_test(self) -> bool:
+        """Whether there are test images."""
+        return True
+
     def index_name(self, split: str, index: int) -> str:
         """Return what a user calls a sample.
 

@@ -124,6 +124,11 @@ class ImageFolderDataModule(ImageDataModule):
             self._class_names = () if labelled is None else find_classes(labelled)
         return self._class_names
 
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a folder `test`."""
+        return (self.root / "test").is_dir()
+
     def index_name(self, split: str, index: int) -> str:
         """Return the image's path."""
         return str(self._files[split][0][int(index)])

@@ -87,7 +87,7 @@ class ClassificationTask(Task):
             images, targets = self.mix(images, labels)  # targets: (B, num_classes), a distribution each
         logits = self(images)  # (B, num_classes)
         loss = F.cross_entropy(logits, targets, label_smoothing=self.hparams.label_smoothing)
-        if self.is_logging_step:
+        if self.is_logging_step or self.trainer.is_last_batch:  # the last is shown, also in an epoch of few steps
             self.log("train/loss", loss.detach(), sync_dist=True)  # exact: training batches are of equal size
         if self.mix is None:
             self.train_accuracy.update(logits.detach(), labels)

@@ -22,7 +22,9 @@ def did_you_mean_key(key: str, known: Iterable[str]) -> str:
         or get_close_matches(key, known, n=1, cutoff=0.8)
         or [other for other in known if get_close_matches(_last(key), [_last(other)], cutoff=0.75)]
     )
-    return f"; did you mean {either([repr(name) for name in near[:3]])}?" if near else "; --help names all of them"
+    if near:
+        return f"; did you mean {either([repr(name) for name in near[:3]])}?"
+    return "; --help, --model.help CLASS and --data.help CLASS name them"
 
 
 def _section(key: str) -> str:
