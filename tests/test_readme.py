@@ -54,7 +54,12 @@ def test_a_run_is_tested_and_predicted_as_written(command, configs):
 
 def test_the_python_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(PYTHON.replace("max_epochs=5", "max_epochs=1, limit_train_batches=2"), "README.md", "exec"), {})
+    names = {}
+    exec(compile(PYTHON.replace("max_epochs=5", "max_epochs=1, limit_train_batches=2"), "README.md", "exec"), names)
+    assert names["task"].hparams.num_classes == 10
+    ours, theirs = (names[side].state_dict() for side in ("ours", "theirs"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert names["also_ours"].state_dict().keys() == ours.keys()
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ class Task(LightningModule, ABC):
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         step = self.trainer.fit_loop.total_batch_idx
         state = np.random.SeedSequence((seed, step, self.global_rank)).generate_state(1, np.uint64)
-        # torch.manual_seed takes half a millisecond: it notes the seed for each kind of device, present or not
+        # torch.manual_seed takes a hundred times as long: it notes the seed for each kind of device, present or not
         torch.default_generator.manual_seed(int(state[0]))
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(int(state[0]))
