@@ -65,10 +65,11 @@ class RunProgress(ProgressBar):
         self._images += len(batch["image"]) * trainer.world_size
         if self._bar is None or time.monotonic() - self._drawn < REFRESH_SECONDS:
             return
-        loss = outputs["loss"].item() if outputs else float("nan")
-        accuracy = trainer.callback_metrics.get("val/accuracy")  # none before the first validation
-        accuracy = "" if accuracy is None else f"val acc {accuracy:.4f}  "
-        self._draw(batch_idx + 1, f"loss {loss:.3f}  {accuracy}{self._rate()}  {self._left(trainer)} left")
+        running = {"loss": outputs["loss"]} if outputs else {}
+        if (figures := getattr(pl_module, "running_figures", None)) is not None:
+            running |= figures()
+        shown = "".join(f"{name} {value:.3f}  " for name, value in running.items())
+        self._draw(batch_idx + 1, f"{shown}{self._rate()}  {self._left(trainer)} left")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock of the images per second; show the bar of a validation that stands alone."""

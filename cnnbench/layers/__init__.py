@@ -5,6 +5,18 @@ from cnnbench.layers.head import NormMlpHead, linear
 from cnnbench.layers.network import Network
 from cnnbench.layers.norm import LayerNorm2d
 from cnnbench.layers.pool import GlobalPool
+from cnnbench.layers.rounding import make_divisible
+from cnnbench.layers.squeeze_excite import SqueezeExcite
 from cnnbench.layers.stage import Stage
 
-__all__ = ["DropPath", "GlobalPool", "LayerNorm2d", "Network", "NormMlpHead", "Stage", "linear"]
+__all__ = [
+    "DropPath",
+    "GlobalPool",
+    "LayerNorm2d",
+    "Network",
+    "NormMlpHead",
+    "SqueezeExcite",
+    "Stage",
+    "linear",
+    "make_divisible",
+]

@@ -182,4 +182,5 @@ register(
         "convnext_large": {"depths": (3, 3, 27, 3), "dims": (192, 384, 768, 1536)},
     },
     feature_cfg={"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
+    top1={"convnext_tiny": 84.448, "convnext_small": 85.324, "convnext_base": 86.302, "convnext_large": 87.012},
 )

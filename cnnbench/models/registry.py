@@ -39,6 +39,8 @@ class ModelInfo:
             callable that assembles one, or None.
         feature_cfg: How timm extracts features from it, see `timm.models.build_model_with_cfg`.
         pretrained_cfg: Input size, mean, std, interpolation, crop and weights, as in timm.
+        top1: ImageNet-1k accuracy in percent of the weights that `pretrained=True` loads, as their authors
+            measured it; None where there are none.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ModelInfo:
     reference: Reference
     feature_cfg: Mapping[str, Any]
     pretrained_cfg: Mapping[str, Any]
+    top1: float | None = None
 
 
 _models: dict[str, ModelInfo] = {}
@@ -62,6 +65,7 @@ def register(
     reference: Reference = "timm/{name}",
     feature_cfg: Mapping[str, Any] | None = None,
     pretrained_cfg: Mapping[str, Any] | None = None,
+    top1: Mapping[str, float] | None = None,
 ) -> None:
     """Add an architecture: every variant becomes a model here, and in timm as `cnnbench_<name>`.
 
@@ -74,6 +78,7 @@ def register(
         feature_cfg: Passed to timm for `features_only`: `out_indices` unless there are five feature maps, and
             `flatten_sequential=True` where the maps are children of a Sequential.
         pretrained_cfg: Entries that replace, or make up for, those that the reference publishes.
+        top1: ImageNet-1k accuracy in percent of the published weights, by the variant's name.
 
     Raises:
         UserError: If a name belongs to another class already, or the reference does not exist.
@@ -89,6 +94,7 @@ def register(
             reference=reference.format(name=name) if isinstance(reference, str) else reference,
             feature_cfg=dict(feature_cfg or {}),
             pretrained_cfg={},
+            top1=(top1 or {}).get(name),
         )
         cfg = timm_entries.add(info, dict(pretrained_cfg or {}))
         _models[name] = replace(info, pretrained_cfg=cfg)

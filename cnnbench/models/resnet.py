@@ -193,4 +193,5 @@ register(
         "resnet101": {"block": Bottleneck, "layers": (3, 4, 23, 3)},
         "resnet152": {"block": Bottleneck, "layers": (3, 8, 36, 3)},
     },
+    top1={"resnet18": 73.164, "resnet34": 77.930, "resnet50": 81.240, "resnet101": 82.796, "resnet152": 83.494},
 )

@@ -50,6 +50,8 @@ def create(name: str, pretrained: bool = False, num_classes: int = 1000, in_chan
         raise UserError(f"torchvision's {name} takes in_chans=3 only, not {in_chans}")
     if num_classes < 1:
         raise UserError(f"torchvision's {name} needs num_classes >= 1, not {num_classes}")
+    if name in ("googlenet", "inception_v3"):  # without auxiliary heads unless asked for, as in timm
+        kwargs = {"aux_logits": False, "init_weights": True, **kwargs}
     network = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
     if pretrained:
         _load(network, _default_weights(name).get_state_dict(check_hash=True))

@@ -4,18 +4,18 @@
 
 Both train the same network on the same batches of the same data module, on one core. The task runs under the
 Trainer with everything that `fit` attaches: metrics, `metrics.csv` every 50 steps, the progress of `fit`. The
-loop does forward, loss, backward and update, and reads the loss every 50 steps. Each pair is timed in random
-order, in processor time; the median difference a step is printed with its bootstrap 95 % interval, and beside it
-that of the loop against itself: the resolution of this machine.
+loop does forward, loss, backward and update, and reads the loss every 50 steps. The two take turns, 50 steps
+each, so that whatever else the machine does meets both; a turn is timed in processor time. The median difference
+a step is printed with its bootstrap 95 % interval; beside it that of a LightningModule which does nothing but the
+loop's own work, and that of the loop against itself: the resolution of this machine.
 """
 
 import argparse
 import logging
-import random
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -30,17 +30,21 @@ from cnnbench.data.memory import MemoryDataset
 from cnnbench.tasks.classification import ClassificationTask
 from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
 
-LOG_EVERY = 50
+TURN = 50  # steps; also how often both log
 
 
-class _Clock(Callback):
-    """Measures the processor time from the first step to the last."""
+class _TakeTurns(Callback):
+    """Times the Trainer's turns, and lets the loop have its own after each."""
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.start = time.process_time()
+    def __init__(self, loop: Iterator[float]) -> None:
+        self.loop = loop
+        self.added: list[float] = []  # seconds a turn over the loop's
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.seconds = time.process_time() - self.start
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
+        if trainer.global_step % TURN == 0:
+            if trainer.global_step > TURN:  # the first warms up
+                self.added.append(time.process_time() - self.start - next(self.loop))
+            self.start = time.process_time()
 
 
 class _RandomImages(MNISTDataModule):
@@ -62,53 +66,78 @@ def _task() -> ClassificationTask:
     return ClassificationTask("lenet5", num_classes=10, in_chans=1, optim=OptimConfig(optimizer="sgd", lr=0.01))
 
 
-def under_lightning(data: _RandomImages, steps: int) -> float:
-    """Return the seconds of `steps` steps by our task under the Trainer."""
-    clock = _Clock()
+class _BareModule(LightningModule):
+    """The loop's own work as a LightningModule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.optim = _task().network, OptimConfig(optimizer="sgd", lr=0.01, sched="none")
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        loss = F.cross_entropy(self.network(batch["image"]), batch["label"])
+        if self.trainer.global_step % TURN == TURN - 1:
+            self.log("train/loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return create_optimizer(self.network, self.optim)
+
+
+def ours(data: _RandomImages, steps: int) -> np.ndarray:
+    """Return for each turn how many milliseconds a step of our task under the Trainer takes longer than the loop's."""
+    return _under_lightning(_task(), data, steps, _silent(RunProgress()))
+
+
+def bare(data: _RandomImages, steps: int) -> np.ndarray:
+    """Return the same of a LightningModule that does the loop's work alone."""
+    return _under_lightning(_BareModule(), data, steps)
+
+
+def _under_lightning(module: LightningModule, data: _RandomImages, steps: int, *callbacks: Callback) -> np.ndarray:
+    turns = _TakeTurns(by_hand(data, steps))
+    next(turns.loop)
     with tempfile.TemporaryDirectory() as directory:
         trainer = Trainer(
             accelerator="cpu",
             max_epochs=1,
             limit_val_batches=0,
-            log_every_n_steps=LOG_EVERY,
+            log_every_n_steps=TURN,
             logger=CSVLogger(directory, name="", version=""),
-            callbacks=[clock, _silent(RunProgress())],
+            callbacks=[*callbacks, turns],
+            enable_progress_bar=bool(callbacks),
             enable_checkpointing=False,
             enable_model_summary=False,
         )
-        trainer.fit(_task(), data)
-    return clock.seconds
+        trainer.fit(module, data)
+    return 1000 * np.array(turns.added) / TURN
 
 
-def by_hand(data: _RandomImages, steps: int) -> float:
-    """Return the seconds of the same steps in a loop written by hand."""
+def control(data: _RandomImages, steps: int) -> np.ndarray:
+    """Return the same of the loop against a second one of its kind."""
+    one, other = by_hand(data, steps), by_hand(data, steps)
+    turns = list(zip(one, other, strict=True))[1:]
+    return 1000 * np.diff(turns)[:, 0] / TURN
+
+
+def by_hand(data: _RandomImages, steps: int) -> Iterator[float]:
+    """Train by a loop written by hand; yield the seconds of each turn."""
     task = _task()
     network = task.network.train()
     optimizer = create_optimizer(network, task.optim)
     scheduler = create_scheduler(optimizer, task.optim, steps, steps)
-    log, loader = [], data.train_dataloader()
+    log = []
     start = time.process_time()
-    for step, batch in enumerate(loader, start=1):
+    for step, batch in enumerate(data.train_dataloader(), start=1):
         batch = data.on_after_batch_transfer(batch, 0)
         loss = F.cross_entropy(network(batch["image"]), batch["label"])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         scheduler.step_update(step)
-        if step % LOG_EVERY == 0:
+        if step % TURN == 0:
             log.append(loss.item())
-    return time.process_time() - start
-
-
-def differences(
-    one: Callable[..., float], other: Callable[..., float], data: _RandomImages, steps: int, pairs: int
-) -> np.ndarray:
-    """Return for each pair how many milliseconds a step `one` takes longer than `other`."""
-    seconds = np.empty((pairs, 2))
-    for pair in seconds:
-        for side in random.sample((0, 1), 2):
-            pair[side] = (one, other)[side](data, steps)
-    return 1000 * (seconds[:, 0] - seconds[:, 1]) / steps
+            yield time.process_time() - start
+            start = time.process_time()
 
 
 def _silent(progress: RunProgress) -> RunProgress:
@@ -119,18 +148,23 @@ def _silent(progress: RunProgress) -> RunProgress:
 def main() -> None:
     """Time, and print what was measured and where."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=300, help="steps of each side of a pair (default: 300)")
+    parser.add_argument("--turns", type=int, default=40, help=f"turns of each side, of {TURN} steps (default: 40)")
     parser.add_argument("--batch-size", type=int, default=64, help="images a batch (default: 64)")
-    parser.add_argument("--pairs", type=int, default=15, help="how often each side runs (default: 15)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore")
-    data = _RandomImages(args.steps, args.batch_size)
-    differences(under_lightning, by_hand, data, args.steps, 1)  # warms up
-    print(f"torch {torch.__version__}, 1 thread, LeNet-5, {args.steps} steps of {args.batch_size} images")
-    for name, one in (("Lightning and our task", under_lightning), ("the loop again (control)", by_hand)):
-        added = differences(one, by_hand, data, args.steps, args.pairs)
+    steps = args.turns * TURN + TURN  # one turn more to warm up
+    data = _RandomImages(steps, args.batch_size)
+    print(
+        f"torch {torch.__version__}, 1 thread, LeNet-5, {args.turns} turns of {TURN} steps of {args.batch_size} images"
+    )
+    for name, measure in {
+        "our task under Lightning": ours,
+        "a bare module": bare,
+        "the loop (control)": control,
+    }.items():
+        added = measure(data, steps)
         low, high = interval(added)
         print(f"{name}: {np.median(added):+.3f} ms a step over the loop [{low:+.3f}, {high:+.3f}]")
 

@@ -74,7 +74,8 @@ class ClassificationTask(Task):
 
     def configure_head(self, num_classes: int) -> None:
         """Create the metrics of each stage, and the mixing of the batch."""
-        self.train_accuracy = _accuracy(num_classes)
+        self.train_accuracy = _Mean()
+        self.hits, self.seen = torch.zeros((), dtype=torch.long), 0
         self.val_metrics = _evaluation_metrics(num_classes)
         self.test_metrics = _evaluation_metrics(num_classes)
         self.mix = _mixing(self.hparams.mixup, self.hparams.cutmix, num_classes)
@@ -89,13 +90,24 @@ class ClassificationTask(Task):
         loss = F.cross_entropy(logits, targets, label_smoothing=self.hparams.label_smoothing)
         if self.is_logging_step or self.trainer.is_last_batch:  # the last is shown, also in an epoch of few steps
             self.log("train/loss", loss.detach(), sync_dist=True)  # exact: training batches are of equal size
-        if self.mix is None:
-            self.train_accuracy.update(logits.detach(), labels)
+        if self.mix is None:  # a mixed image has no single label to count
+            # a metric's update in each step costs a sixth of a small network's own; so it has one an epoch
+            self.hits += (logits.detach().argmax(dim=1) == labels).sum()
+            self.seen += len(labels)
         return loss
 
+    def on_train_epoch_start(self) -> None:
+        """Count from zero."""
+        self.hits, self.seen = torch.zeros((), dtype=torch.long, device=self.device), 0
+
+    def running_figures(self) -> dict[str, Tensor]:
+        """Return the accuracy over the epoch so far, in this process."""
+        return {"accuracy": self.hits / self.seen} if self.seen else {}
+
     def on_train_epoch_end(self) -> None:
-        """Log the accuracy over the epoch; a mixed image has no single label to count."""
-        if self.mix is None:
+        """Log the accuracy over the epoch."""
+        if self.seen:
+            self.train_accuracy.update(self.hits.to(_SUM_DTYPE) / self.seen, weight=self.seen)
             self.log("train/accuracy", self.train_accuracy)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
@@ -127,13 +139,13 @@ def _accuracy(num_classes: int, top_k: int = 1) -> MulticlassAccuracy:
 
 
 def _evaluation_metrics(num_classes: int) -> nn.ModuleDict:
-    metrics = {"loss": _MeanLoss(), "accuracy": _accuracy(num_classes)}
+    metrics = {"loss": _Mean(), "accuracy": _accuracy(num_classes)}
     if num_classes > 5:
         metrics["accuracy_top5"] = _accuracy(num_classes, top_k=5)
     return nn.ModuleDict(metrics)
 
 
-class _MeanLoss(MeanMetric):
+class _Mean(MeanMetric):
     """Sums in float64 and returns float32, which then does not show in what order processes were summed."""
 
     def __init__(self) -> None:

@@ -44,7 +44,7 @@ def test_one_line_an_epoch_without_a_terminal(shown):
 
 def test_a_live_bar_in_a_terminal(shown):
     written = shown(terminal=True)
-    for words in (r"epoch 1/2", r"3/3", r"loss \d", r"val acc ", r"images/s", r"left"):
+    for words in (r"epoch 1/2", r"3/3", r"loss \d", r"accuracy \d", r"images/s", r"left"):
         assert re.search(words, written), words
 
 

@@ -112,9 +112,12 @@ def observe(model: nn.Module, images: Tensor, features: list[str], seed: int) ->
     images = images.clone().requires_grad_()
     with recorded(model, features) as maps:
         logits = model(images)
+    outputs = logits if isinstance(logits, tuple) else (logits,)  # auxiliary heads answer too while training
     generator = torch.Generator().manual_seed(seed)
-    logits.backward(torch.randn(logits.shape, generator=generator, dtype=logits.dtype))
-    observed = {"logits": logits.detach(), "gradient/images": images.grad}
+    directions = [torch.randn(output.shape, generator=generator, dtype=output.dtype) for output in outputs]
+    torch.autograd.backward(outputs, directions)
+    observed = {"logits": outputs[0].detach(), "gradient/images": images.grad}
+    observed |= {f"auxiliary/{i}": output.detach() for i, output in enumerate(outputs[1:])}
     observed |= {f"feature/{name}": value for name, value in maps.items()}
     observed |= {f"gradient/{name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
     return observed | {f"buffer/{name}": buffer.clone() for name, buffer in model.named_buffers()}

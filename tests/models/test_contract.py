@@ -6,6 +6,7 @@ import math
 import pytest
 import timm
 import torch
+from families import SMALL, images_for, reference_source
 from torch import nn
 
 import cnnbench.models as models
@@ -22,27 +23,28 @@ def smallest_of_each_architecture() -> list[str]:
 
 
 NAMES = smallest_of_each_architecture()
-SHARED_WITH_TIMM = [name for name in NAMES if isinstance(models.model_info(name).reference, str)]
+BESIDE_TIMM = [name for name in NAMES if reference_source(name) == "timm"]  # torchvision's have no such interface
+SHARED_WITH_TIMM = [name for name in NAMES if str(models.model_info(name).reference).startswith("timm/")]
 every_architecture = pytest.mark.parametrize("name", NAMES)
+beside_timm = pytest.mark.parametrize("name", BESIDE_TIMM)
 
 
-def images_for(name: str, batch: int = 2) -> torch.Tensor:
-    channels, height, width = models.pretrained_cfg(name)["input_size"]
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch, channels, min(height, 64), min(width, 64), generator=generator)
+def create(name: str, source: str = "cnnbench", **kwargs) -> nn.Module:
+    """The small network that `families` gives for a model."""
+    return models.create_model(name, source=source, **{**SMALL.get(name, {}), **kwargs})
 
 
 def ours_and_theirs(name: str, **kwargs) -> tuple[nn.Module, nn.Module]:
     """Both in evaluation mode, with the same weights, in which no norm hides a branch."""
-    ours_model = models.create_model(name, **kwargs).eval()
-    theirs_model = models.create_model(name, source="timm", **kwargs).eval()
+    ours_model = create(name, **kwargs).eval()
+    theirs_model = create(name, reference_source(name), **kwargs).eval()
     for parameter in ours_model.parameters():
         nn.init.normal_(parameter, std=0.1)
     theirs_model.load_state_dict(ours_model.state_dict(), strict=True)
     return ours_model, theirs_model
 
 
-@every_architecture
+@beside_timm
 def test_attributes(name):
     ours_model, theirs_model = ours_and_theirs(name, num_classes=7)
     for attribute in ("num_classes", "num_features", "head_hidden_size"):
@@ -54,17 +56,17 @@ def test_attributes(name):
     assert ours_model.get_submodule(ours_model.pretrained_cfg["first_conv"]).weight.ndim == 4
 
 
-@every_architecture
+@beside_timm
 def test_pretrained_cfg_is_the_references(name):
     ours, theirs = models.pretrained_cfg(name), models.pretrained_cfg(name, "timm")
     assert {**ours, "architecture": ""} == {**theirs, "architecture": ""}
     assert {"mean", "std", "interpolation", "crop_pct", "input_size", "pool_size"} <= ours.keys()
 
 
-@every_architecture
+@beside_timm
 def test_head_in_parts(name):
     ours_model, theirs_model = ours_and_theirs(name)
-    images = images_for(name)
+    images = images_for(name, 2)
     features = ours_model.forward_features(images)
     torch.testing.assert_close(features, theirs_features(theirs_model, images), rtol=0, atol=0)
     before = ours_model.forward_head(features, pre_logits=True)
@@ -88,7 +90,7 @@ def theirs_features(theirs_model: nn.Module, images: torch.Tensor) -> torch.Tens
 )
 def test_forward_intermediates(name, kwargs):
     ours_model, theirs_model = ours_and_theirs(name)
-    images = images_for(name)
+    images = images_for(name, 2)
     ours_x, ours = ours_model.forward_intermediates(images, **kwargs)
     theirs_x, theirs = theirs_model.forward_intermediates(images, **kwargs)
     torch.testing.assert_close([ours_x, *ours], [theirs_x, *theirs], rtol=0, atol=0)
@@ -98,22 +100,22 @@ def test_forward_intermediates(name, kwargs):
 
 @every_architecture
 def test_forward_intermediates_refuses(name):
-    model = models.create_model(name)
+    model = create(name)
     with pytest.raises(IndexError, match="no feature map 9"):
-        model.forward_intermediates(images_for(name), indices=[9])
+        model.forward_intermediates(images_for(name, 2), indices=[9])
     with pytest.raises(ValueError, match="NCHW"):
-        model.forward_intermediates(images_for(name), output_fmt="NHWC")
+        model.forward_intermediates(images_for(name, 2), output_fmt="NHWC")
 
 
-@every_architecture
+@beside_timm
 @pytest.mark.parametrize("indices", [None, (0, -1), 2], ids=str)
 def test_features_only(name, indices):
     ours_model, theirs_model = (
-        models.create_model(name, source=source, features_only=True, out_indices=indices).eval()
-        for source in ("cnnbench", "timm")
+        create(name, source, features_only=True, out_indices=indices).eval()
+        for source in ("cnnbench", reference_source(name))
     )
     theirs_model.load_state_dict(ours_model.state_dict(), strict=True)
-    ours, theirs = ours_model(images_for(name)), theirs_model(images_for(name))
+    ours, theirs = ours_model(images_for(name, 2)), theirs_model(images_for(name, 2))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     assert [x.shape[1] for x in ours] == ours_model.feature_info.channels()
     assert ours_model.feature_info.reduction() == theirs_model.feature_info.reduction()
@@ -125,20 +127,20 @@ def test_features_only(name, indices):
 def test_reset_classifier(name, num_classes, global_pool):
     """A network with a new head is the network that was built with that head."""
     kwargs = {} if global_pool is None else {"global_pool": global_pool}
-    built = models.create_model(name, num_classes=num_classes, **kwargs).eval()
-    reset = models.create_model(name).eval()
+    built = create(name, num_classes=num_classes, **kwargs).eval()
+    reset = create(name).eval()
     reset.reset_classifier(num_classes, global_pool)
     reset.load_state_dict(built.state_dict(), strict=True)
     if global_pool == "" and isinstance(built.get_classifier(), nn.Linear):
         pytest.skip("a linear layer on a feature map that is not pooled: the reference cannot either")
-    torch.testing.assert_close(reset(images_for(name)), built(images_for(name)), rtol=0, atol=0)
+    torch.testing.assert_close(reset(images_for(name, 2)), built(images_for(name, 2)), rtol=0, atol=0)
     for attribute in ("num_classes", "num_features", "head_hidden_size"):
         assert getattr(reset, attribute) == getattr(built, attribute)
 
 
 def test_reset_classifier_keeps_the_hidden_layer():
     model = models.create_model("lenet5").eval()
-    images = images_for("lenet5")
+    images = images_for("lenet5", 2)
     before = model.forward_head(model.forward_features(images), pre_logits=True)
     model.reset_classifier(0, global_pool="")
     torch.testing.assert_close(model(images).flatten(1), before)
@@ -146,7 +148,7 @@ def test_reset_classifier_keeps_the_hidden_layer():
 
 def test_reset_classifier_keeps_type_and_device():
     for name in NAMES:
-        model = models.create_model(name).to("meta", torch.float64)
+        model = create(name).to("meta", torch.float64)
         model.reset_classifier(3)
         assert {(p.dtype, p.device.type) for p in model.parameters()} == {(torch.float64, "meta")}
 
@@ -154,8 +156,8 @@ def test_reset_classifier_keeps_type_and_device():
 @every_architecture
 def test_grad_checkpointing_gives_the_same_gradients(name):
     kwargs = {"drop_path_rate": 0.5} if "drop_path_rate" in arguments_of(name) else {}
-    model = models.create_model(name, num_classes=5, **kwargs)
-    plain, checkpointed = (gradients(model, images_for(name), enable) for enable in (False, True))
+    model = create(name, num_classes=5, **kwargs)
+    plain, checkpointed = (gradients(model, images_for(name, 2), enable) for enable in (False, True))
     torch.testing.assert_close(plain, checkpointed, rtol=0, atol=0)
 
 
@@ -163,8 +165,8 @@ def test_grad_checkpointing_recomputes():
     calls = []
     model = models.create_model("resnet18", num_classes=5)
     model.layer2[1].conv1.register_forward_hook(lambda *args: calls.append(1))
-    gradients(model, images_for("resnet18"), enable=False)
-    gradients(model, images_for("resnet18"), enable=True)
+    gradients(model, images_for("resnet18", 2), enable=False)
+    gradients(model, images_for("resnet18", 2), enable=True)
     assert len(calls) == 1 + 2
 
 
@@ -183,15 +185,15 @@ def arguments_of(name: str) -> set[str]:
 @every_architecture
 @pytest.mark.parametrize("in_chans", [1, 4])
 def test_in_chans(name, in_chans):
-    model = models.create_model(name, in_chans=in_chans, num_classes=5)
-    assert model(torch.randn(2, in_chans, 64, 64)).shape == (2, 5)
+    model = create(name, in_chans=in_chans, num_classes=5)
+    assert model.eval()(images_for(name, 2)[:, :1].repeat(1, in_chans, 1, 1)).shape == (2, 5)
 
 
 @every_architecture
 def test_through_timm(name):
     model = timm.create_model(f"cnnbench_{name}", num_classes=5).eval()
     assert type(model) is models.model_info(name).network
-    assert model(images_for(name)).shape == (2, 5)
+    assert model(images_for(name, 2)).shape == (2, 5)
     assert f"cnnbench_{name}" in timm.list_models("cnnbench_*")
     cfg = models.pretrained_cfg(name)
     assert timm.data.resolve_data_config({}, model=model)["mean"] == cfg["mean"]
@@ -200,37 +202,37 @@ def test_through_timm(name):
 @every_architecture
 def test_traces_with_fx(name):
     kwargs = {"drop_path_rate": 0.5} if "drop_path_rate" in arguments_of(name) else {}
-    model = models.create_model(name, **kwargs)
+    model = create(name, **kwargs)
     traced = torch.fx.symbolic_trace(model)
     outputs = []
     for network in (model, traced):
         torch.manual_seed(0)
-        outputs.append(network(images_for(name)))
+        outputs.append(network(images_for(name, 2)))
     torch.testing.assert_close(*outputs, rtol=0, atol=0)
 
 
 @every_architecture
 def test_compiles_as_one_graph(name):
     torch.compiler.reset()
-    model = models.create_model(name).eval()
+    model = create(name).eval()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(images_for(name)), model(images_for(name)), rtol=0, atol=0)
+    torch.testing.assert_close(compiled(images_for(name, 2)), model(images_for(name, 2)), rtol=0, atol=0)
 
 
 @every_architecture
 def test_exports(name):
-    model = models.create_model(name).eval()
+    model = create(name).eval()
     batch = torch.export.Dim("batch", min=2)
-    exported = torch.export.export(model, (images_for(name),), dynamic_shapes=({0: batch},))
-    images = images_for(name, batch=5)
+    exported = torch.export.export(model, (images_for(name, 2),), dynamic_shapes=({0: batch},))
+    images = images_for(name, 5)
     torch.testing.assert_close(exported.module()(images), model(images), rtol=1e-5, atol=1e-5)
 
 
 @every_architecture
 def test_channels_last_stays_channels_last(name):
     """Every feature map of a channels_last input is channels_last: nothing is copied back and forth."""
-    model = models.create_model(name).eval().to(memory_format=torch.channels_last)
-    images = images_for(name)
+    model = create(name).eval().to(memory_format=torch.channels_last)
+    images = images_for(name, 2)
     channels_last = images.contiguous(memory_format=torch.channels_last)
     for x in model.forward_intermediates(channels_last, intermediates_only=True):
         assert x.is_contiguous(memory_format=torch.channels_last)

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+from families import SLOW, SMALL, images_for, reference_source
 from test_contract import NAMES
 from torch import nn
 
@@ -20,12 +21,12 @@ def seeded(name: str, source: str, **kwargs) -> nn.Module:
     return models.create_model(name, source=source, **kwargs)
 
 
-@pytest.mark.parametrize("name", [name for name in models.list_models() if name not in ("convnext_large",)])
+@pytest.mark.parametrize("name", [name for name in models.list_models() if name not in SLOW])
 def test_same_initial_weights(name):
     """One seed gives both the same initial weights, and leaves the generator where the other leaves it."""
     ours = seeded(name, "cnnbench").state_dict()
     ours_state = torch.get_rng_state()
-    theirs = seeded(name, "timm").state_dict()
+    theirs = seeded(name, reference_source(name)).state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     assert torch.equal(ours_state, torch.get_rng_state())
 
@@ -35,21 +36,25 @@ def test_same_initial_weights(name):
 def test_same_losses(name, optimiser):
     rates = {"drop_rate": 0.2, "drop_path_rate": 0.3}
     accepted = inspect.signature(models.model_info(name).network).parameters
-    kwargs = {key: value for key, value in rates.items() if key in accepted}
-    ours, theirs = (train(seeded(name, source, num_classes=10, **kwargs), optimiser) for source in ("cnnbench", "timm"))
+    kwargs = SMALL.get(name, {}) | {key: value for key, value in rates.items() if key in accepted}
+    sources = ("cnnbench", reference_source(name))
+    ours, theirs = (
+        train(seeded(name, source, num_classes=10, **kwargs), optimiser, images_for(name, 8)) for source in sources
+    )
     assert ours == theirs
     assert len(set(ours)) == len(ours)
 
 
-def train(model: nn.Module, optimiser: str, steps: int = 10) -> list[float]:
+def train(model: nn.Module, optimiser: str, images: torch.Tensor, steps: int = 10) -> list[float]:
     optimiser = OPTIMISERS[optimiser](model.parameters())
     generator = torch.Generator().manual_seed(5)
-    channels = model.pretrained_cfg["input_size"][0]
     losses = []
     for _ in range(steps):
-        images = torch.randn(8, channels, 32, 32, generator=generator)
-        classes = torch.randint(10, (8,), generator=generator)
-        loss = nn.functional.cross_entropy(model(images), classes)
+        images.normal_(generator=generator)
+        classes = torch.randint(10, (len(images),), generator=generator)
+        outputs = model(images)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)  # auxiliary heads learn too
+        loss = sum(nn.functional.cross_entropy(output, classes) for output in outputs)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
