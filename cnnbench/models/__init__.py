@@ -10,6 +10,7 @@ from pkgutil import iter_modules
 from cnnbench.models.factory import create_model, pretrained_cfg
 from cnnbench.models.input_size import check_input_size
 from cnnbench.models.registry import ModelInfo, Paper, list_models, model_info, register
+from cnnbench.models.weights import load_weights
 
 for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
@@ -20,6 +21,7 @@ __all__ = [
     "check_input_size",
     "create_model",
     "list_models",
+    "load_weights",
     "model_info",
     "pretrained_cfg",
     "register",

@@ -3,6 +3,7 @@
 import inspect
 import re
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -12,12 +13,20 @@ from torch import nn
 from cnnbench.errors import UserError, did_you_mean, first_line
 from cnnbench.models import timm_entries, torchvision_models
 from cnnbench.models.registry import is_registered, list_models, model_info
+from cnnbench.models.weights import load_weights
 
 SOURCES = ("cnnbench", "timm", "torchvision")
 BUILDER_ARGUMENTS = ("features_only", "out_indices", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 
 
-def create_model(name: str, *, source: str = "cnnbench", pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def create_model(
+    name: str,
+    *,
+    source: str = "cnnbench",
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    **kwargs: Any,
+) -> nn.Module:
     """Build a network.
 
     Args:
@@ -26,6 +35,8 @@ def create_model(name: str, *, source: str = "cnnbench", pretrained: bool = Fals
         source: Who wrote it: "cnnbench", "timm" or "torchvision". "timm" gives the reference of a model of
             ours also where that had to be assembled from timm's layers, as for lenet5.
         pretrained: Load the published weights.
+        weights: Load these instead: a `.safetensors` or `.pth` file, or a checkpoint of a run; see
+            `cnnbench.models.load_weights`.
         kwargs: `num_classes` (0: no classifier), `in_chans`, `global_pool`, `drop_rate`, `drop_path_rate`,
             `features_only` with `out_indices`, and the network's own; None stands for its default.
 
@@ -41,19 +52,15 @@ def create_model(name: str, *, source: str = "cnnbench", pretrained: bool = Fals
     _check_numbers(label, kwargs)
     if pretrained and not _has_weights(cfg):
         raise UserError(f"{label} has no published weights: leave pretrained out")
+    if weights is not None and (pretrained or kwargs.get("features_only")):
+        other = "pretrained" if pretrained else "features_only"
+        raise UserError(f"{label}: weights and {other} exclude each other")
     build = _builder(name, source)
-    try:
-        return build(pretrained=pretrained, **kwargs)
-    except UserError:
-        raise
-    except OSError as error:
-        if not pretrained:
-            raise
-        raise UserError(f"the weights of {label} could not be loaded: {first_line(error)}") from error
-    except (TypeError, ValueError, AssertionError, IndexError) as error:
-        if not kwargs:
-            raise
-        raise UserError(f"{label} {_explain(error, build, kwargs)}") from error
+    network = _built(build, label, pretrained, kwargs)
+    if weights is not None:
+        reference = model_info(name).reference if is_registered(name) else f"timm/{name}"
+        load_weights(network, weights, timm_entries.conversion(reference))
+    return network
 
 
 def pretrained_cfg(name: str, source: str = "cnnbench") -> dict[str, Any]:
@@ -73,6 +80,22 @@ def pretrained_cfg(name: str, source: str = "cnnbench") -> dict[str, Any]:
         tags = [tag.removeprefix(timm_entries.PREFIX) for tag in tags]
         raise UserError(f"unknown weights {shown!r}{did_you_mean(shown, tags)}") from error
     return (cfg or timm.models.PretrainedCfg()).to_dict()
+
+
+def _built(build: partial, label: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
+    """Build a network; what its constructor makes of wrong arguments becomes a line."""
+    try:
+        return build(pretrained=pretrained, **kwargs)
+    except UserError:
+        raise
+    except OSError as error:
+        if not pretrained:
+            raise
+        raise UserError(f"the weights of {label} could not be loaded: {first_line(error)}") from error
+    except (TypeError, ValueError, AssertionError, IndexError) as error:
+        if not kwargs:
+            raise
+        raise UserError(f"{label} {_explain(error, build, kwargs)}") from error
 
 
 def _builder(name: str, source: str) -> partial:

@@ -59,7 +59,7 @@ def build(info: "ModelInfo", network: Any, pretrained: bool, **kwargs: Any) -> n
         PREFIX + info.name,
         pretrained,
         feature_cfg=feature_cfg,
-        pretrained_filter_fn=_filter(info),
+        pretrained_filter_fn=conversion(info.reference),
         **kwargs,
     )
 
@@ -82,9 +82,13 @@ def _published(reference: Any, overlay: dict[str, Any]) -> DefaultCfg:
     return DefaultCfg(deque(cfgs), cfgs, is_pretrained=any(cfg.has_weights for cfg in cfgs.values()))
 
 
-def _filter(info: "ModelInfo") -> Any:
-    """Return timm's own conversion of checkpoints that were published in another layout, where it has one."""
-    if not isinstance(info.reference, str) or not info.reference.startswith("timm/"):
+def conversion(reference: Any) -> Any:
+    """Return timm's own conversion of checkpoints that were published in another layout, where it has one.
+
+    Args:
+        reference: "timm/<name>"; of anything else there is none.
+    """
+    name = reference.partition("timm/")[2] if isinstance(reference, str) else ""
+    if not timm.is_model(name):
         return None
-    entrypoint = timm.models.model_entrypoint(info.reference.removeprefix("timm/"))
-    return getattr(sys.modules[entrypoint.__module__], "checkpoint_filter_fn", None)
+    return getattr(sys.modules[timm.models.model_entrypoint(name).__module__], "checkpoint_filter_fn", None)

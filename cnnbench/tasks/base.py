@@ -27,6 +27,8 @@ class Task(LightningModule, ABC):
         name: Name of the model, as `python -m cnnbench models` lists them.
         source: Who wrote the network: `cnnbench` (ours), `timm` or `torchvision`.
         pretrained: Start from the published weights.
+        weights: Start from the weights in this file instead, `.safetensors`, `.pth` or a run's checkpoint; a
+            classifier for other classes starts anew.
         num_classes: Number of classes; None: the data module tells.
         in_chans: Channels of the images; None: the data module tells.
         model_args: Further arguments of the model, such as `{drop_path_rate: 0.1}`.
@@ -47,6 +49,7 @@ class Task(LightningModule, ABC):
         name: str,
         source: str = "cnnbench",
         pretrained: bool = False,
+        weights: str | None = None,
         num_classes: int | None = None,
         in_chans: int | None = None,
         model_args: dict[str, Any] | None = None,
@@ -59,11 +62,12 @@ class Task(LightningModule, ABC):
         self.pretrained_cfg = pretrained_cfg(name, source)
         self.optim = OptimConfig.of(optim)
         self.network: nn.Module | None = None
-        hparams |= {"name": name, "source": source, "pretrained": pretrained, "model_args": dict(model_args or {})}
+        hparams |= {"name": name, "source": source, "model_args": dict(model_args or {})}
+        hparams |= {"pretrained": pretrained, "weights": weights}
         hparams |= {"num_classes": num_classes, "in_chans": in_chans, "optim": vars(self.optim).copy()}
         self.save_hyperparameters({**hparams, "compile": compile, "channels_last": channels_last}, logger=False)
         if num_classes is not None and in_chans is not None:
-            self._build_network(pretrained)
+            self._build_network(from_scratch=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; Lightning notes the running hook in one, 48 times a step, where a module's way is slow."""
@@ -98,7 +102,7 @@ class Task(LightningModule, ABC):
             self._take_from_data("num_classes", data)
             self._take_from_data("in_chans", data)
         if self.network is None:
-            self._build_network(self.hparams.pretrained and not self.trainer.ckpt_path)
+            self._build_network(from_scratch=bool(self.trainer.ckpt_path))
         if data is not None:
             check_input_size(self.network, self.hparams.in_chans, to_2tuple(data.image_size))
         if self.hparams.compile and self.network._compiled_call_impl is None:
@@ -117,14 +121,15 @@ class Task(LightningModule, ABC):
             )
         self.hparams[key] = theirs
 
-    def _build_network(self, pretrained: bool) -> None:
+    def _build_network(self, from_scratch: bool) -> None:
         hparams = self.hparams
         if hparams.num_classes is None or hparams.in_chans is None:
             raise UserError(f"{hparams.name}: give num_classes and in_chans, or a data module that tells them")
         self.network = create_model(
             hparams.name,
             source=hparams.source,
-            pretrained=pretrained,
+            pretrained=hparams.pretrained and not from_scratch,
+            weights=None if from_scratch else hparams.weights,
             num_classes=hparams.num_classes,
             in_chans=hparams.in_chans,
             **hparams.model_args,
@@ -204,7 +209,7 @@ class Task(LightningModule, ABC):
         keys = ("class_names", "mean", "std", "image_size")
         known = {key: getattr(data, key) for key in keys if data is not None}
         checkpoint["cnnbench"] = {"version": __version__, **known}
-        checkpoint["hyper_parameters"]["pretrained"] = False  # its own weights take the place of the published ones
+        checkpoint["hyper_parameters"] |= {"pretrained": False, "weights": None}  # its own take their place
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not fit this run, naming both sides.

@@ -28,6 +28,8 @@ class ClassificationTask(Task):
         name: Name of the model, as `python -m cnnbench models` lists them.
         source: Who wrote the network: `cnnbench` (ours), `timm` or `torchvision`.
         pretrained: Start from the published weights.
+        weights: Start from the weights in this file instead, `.safetensors`, `.pth` or a run's checkpoint; a
+            classifier for other classes starts anew.
         num_classes: Number of classes; None: the data module tells.
         in_chans: Channels of the images; None: the data module tells.
         model_args: Further arguments of the model, such as `{drop_path_rate: 0.1}`.
@@ -36,6 +38,8 @@ class ClassificationTask(Task):
         mixup: Alpha of mixup (Zhang et al. 2018, arXiv:1710.09412); 0: off. With `cutmix` too, each batch
             takes one of both.
         cutmix: Alpha of CutMix (Yun et al. 2019, arXiv:1905.04899); 0: off.
+        aux_weight: Weight of the losses of auxiliary heads, where the network has some: 0.3 in GoogLeNet
+            (`model_args: {aux_logits: true}`), 0.4 in Inception v3's published code.
         compile: Compile the network with `torch.compile`.
         channels_last: Keep weights and images in channels-last memory format.
 
@@ -51,6 +55,7 @@ class ClassificationTask(Task):
         name: str,
         source: str = "cnnbench",
         pretrained: bool = False,
+        weights: str | None = None,
         num_classes: int | None = None,
         in_chans: int | None = None,
         model_args: dict[str, Any] | None = None,
@@ -58,6 +63,7 @@ class ClassificationTask(Task):
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         cutmix: float = 0.0,
+        aux_weight: float = 0.3,
         compile: bool = False,
         channels_last: bool = False,
     ) -> None:
@@ -65,17 +71,20 @@ class ClassificationTask(Task):
             raise UserError(f"label_smoothing is {label_smoothing}, but must be at least 0 and below 1")
         if min(mixup, cutmix) < 0:
             raise UserError(f"mixup is {mixup} and cutmix {cutmix}, but neither may be negative")
+        if aux_weight < 0:
+            raise UserError(f"aux_weight is {aux_weight}, but may not be negative")
         super().__init__(
-            *(name, source, pretrained, num_classes, in_chans, model_args, optim, compile, channels_last),
+            *(name, source, pretrained, weights, num_classes, in_chans, model_args, optim, compile, channels_last),
             label_smoothing=label_smoothing,
             mixup=mixup,
             cutmix=cutmix,
+            aux_weight=aux_weight,
         )
 
     def configure_head(self, num_classes: int) -> None:
         """Create the metrics of each stage, and the mixing of the batch."""
         self.train_accuracy = _Mean()
-        self.hits, self.seen = torch.zeros((), dtype=torch.long), 0
+        self._hits, self._counted = torch.zeros((), dtype=torch.long), 0
         self.val_metrics = _evaluation_metrics(num_classes)
         self.test_metrics = _evaluation_metrics(num_classes)
         self.mix = _mixing(self.hparams.mixup, self.hparams.cutmix, num_classes)
@@ -86,28 +95,34 @@ class ClassificationTask(Task):
         targets = labels
         if self.mix is not None:
             images, targets = self.mix(images, labels)  # targets: (B, num_classes), a distribution each
-        logits = self(images)  # (B, num_classes)
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.hparams.label_smoothing)
+        outputs = self(images)
+        logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)  # (B, num_classes) each
+        loss = self._loss(logits, targets)
+        if auxiliary:
+            loss = loss + self.hparams.aux_weight * sum(self._loss(output, targets) for output in auxiliary)
         if self.is_logging_step or self.trainer.is_last_batch:  # the last is shown, also in an epoch of few steps
             self.log("train/loss", loss.detach(), sync_dist=True)  # exact: training batches are of equal size
         if self.mix is None:  # a mixed image has no single label to count
             # a metric's update in each step costs a sixth of a small network's own; so it has one an epoch
-            self.hits += (logits.detach().argmax(dim=1) == labels).sum()
-            self.seen += len(labels)
+            self._hits += (logits.detach().argmax(dim=1) == labels).sum()
+            self._counted += len(labels)
         return loss
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, label_smoothing=self.hparams.label_smoothing)
 
     def on_train_epoch_start(self) -> None:
         """Count from zero."""
-        self.hits, self.seen = torch.zeros((), dtype=torch.long, device=self.device), 0
+        self._hits, self._counted = torch.zeros((), dtype=torch.long, device=self.device), 0
 
     def running_figures(self) -> dict[str, Tensor]:
         """Return the accuracy over the epoch so far, in this process."""
-        return {"accuracy": self.hits / self.seen} if self.seen else {}
+        return {"accuracy": self._hits / self._counted} if self._counted else {}
 
     def on_train_epoch_end(self) -> None:
         """Log the accuracy over the epoch."""
-        if self.seen:
-            self.train_accuracy.update(self.hits.to(_SUM_DTYPE) / self.seen, weight=self.seen)
+        if self._counted:
+            self.train_accuracy.update(self._hits.to(_SUM_DTYPE) / self._counted, weight=self._counted)
             self.log("train/accuracy", self.train_accuracy)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:

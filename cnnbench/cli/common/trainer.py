@@ -192,14 +192,15 @@ class EvaluationCLI(RunCLI):
         """Refuse to evaluate weights that nobody trained.
 
         Raises:
-            UserError: There is neither a checkpoint nor `pretrained`.
+            UserError: There is neither a checkpoint nor `pretrained` nor `weights`.
         """
         super().before_instantiate_classes()
         settings = self.config[self.command]
-        if not settings.get("ckpt_path") and not settings.model.init_args.get("pretrained"):
+        model = settings.model.init_args
+        if not (settings.get("ckpt_path") or model.get("pretrained") or model.get("weights")):
             raise UserError(
                 f"{self.command} needs trained weights: --ckpt_path runs/…/checkpoints/best.ckpt, "
-                "or --model.pretrained true for the published ones"
+                "--model.weights FILE, or --model.pretrained true for the published ones"
             )
 
     def print_metrics(self) -> None:

@@ -1,0 +1,118 @@
+"""Weights come from files in every usual form; what does not fit is named, and nothing in a file is run."""
+
+import logging
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import cnnbench.models as models
+from cnnbench.errors import UserError
+
+SMALL = {"channels": (8, 16, 24, 32), "layers": (1, 1, 1, 1), "num_classes": 7}
+
+
+def resnet(**kwargs):
+    return models.create_model("resnet18", **{**SMALL, **kwargs})
+
+
+def equal(one, other):
+    return all(torch.equal(value, other[key]) for key, value in one.items()) and one.keys() == other.keys()
+
+
+FORMS = {
+    "weights.safetensors": lambda state, path: save_file(state, path),
+    "weights.pth": torch.save,
+    "timm.pth.tar": lambda state, path: torch.save({"epoch": 3, "state_dict": state}, path),
+    "torchvision.pth": lambda state, path: torch.save({"model": state, "epoch": 90}, path),
+    "parallel.pth": lambda state, path: torch.save({f"module.{key}": v for key, v in state.items()}, path),
+    "best.ckpt": lambda state, path: torch.save(
+        {"state_dict": {"val_metrics.x": torch.zeros(1)} | {f"network.{key}": v for key, v in state.items()}}, path
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("source", ["cnnbench", "timm"])
+def test_forms(tmp_path, name, source):
+    state = resnet().state_dict()
+    FORMS[name](state, tmp_path / name)
+    assert equal(resnet(source=source, weights=tmp_path / name).state_dict(), state)
+
+
+def test_other_classes_and_channels(tmp_path, caplog):
+    """The classifier starts anew, which is said; the first convolution is adapted as timm adapts it."""
+    state = resnet().state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    with caplog.at_level(logging.WARNING):
+        loaded = resnet(weights=tmp_path / "w.safetensors", num_classes=3, in_chans=1).state_dict()
+    assert "fc starts anew" in caplog.text
+    torch.testing.assert_close(loaded["conv1.weight"], state["conv1.weight"].sum(1, keepdim=True))
+    assert loaded["fc.weight"].shape == (3, 32)
+    rest = state.keys() - {"conv1.weight", "fc.weight", "fc.bias"}
+    assert all(torch.equal(loaded[key], state[key]) for key in rest)
+
+
+def test_no_classifier(tmp_path):
+    torch.save(resnet().state_dict(), tmp_path / "w.pth")
+    assert resnet(weights=tmp_path / "w.pth", num_classes=0)(torch.zeros(2, 3, 32, 32)).shape == (2, 32)
+
+
+class _RunsCode:
+    def __reduce__(self):
+        return os.mkdir, ("it-was-run",)
+
+
+def test_code_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": resnet().state_dict(), "args": _RunsCode()}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match=r"evil\.pth holds more than weights"):
+        resnet(weights=tmp_path / "evil.pth")
+    assert not (tmp_path / "it-was-run").exists()
+
+
+def _spoilt(change):
+    state = resnet().state_dict()
+    change(state)
+    return state
+
+
+WRONG = {
+    "of another architecture": (
+        lambda: models.create_model("lenet5").state_dict(),
+        r"w\.pth does not fit resnet18; missing: conv1\.weight, bn1.* and \d+ more; surplus: c1\.weight, .* more",
+    ),
+    "one missing": (lambda: _spoilt(lambda s: s.pop("bn1.weight")), r"resnet18; missing: bn1\.weight$"),
+    "one more": (lambda: _spoilt(lambda s: s.update(more=torch.ones(1))), r"resnet18; surplus: more$"),
+    "another shape": (
+        lambda: _spoilt(lambda s: s.update({"layer2.0.bn1.bias": torch.ones(9)})),
+        r"layer2\.0\.bn1\.bias is \(9,\) there and \(16,\) here",
+    ),
+    "no weights": (lambda: {"epoch": 3}, "holds no weights"),
+    "a tensor": (lambda: torch.ones(3), "weights"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_does_not_fit_is_named(tmp_path, kind):
+    content, message = WRONG[kind]
+    torch.save(content(), tmp_path / "w.pth")
+    with pytest.raises(UserError, match=message):
+        resnet(weights=tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_damaged_file(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x00 not weights" * 10)
+    with pytest.raises(UserError, match=rf"{name}"):
+        resnet(weights=tmp_path / name)
+
+
+def test_refused(tmp_path):
+    with pytest.raises(UserError, match=r"there is no file of weights .*nowhere"):
+        resnet(weights=tmp_path / "nowhere.pth")
+    with pytest.raises(UserError, match="weights and features_only exclude each other"):
+        resnet(weights=tmp_path / "w.pth", features_only=True)
+    with pytest.raises(UserError, match="weights and pretrained exclude each other"):
+        resnet(weights=tmp_path / "w.pth", pretrained=True)
