@@ -3,13 +3,14 @@
 from cnnbench.layers.drop import DropPath
 from cnnbench.layers.head import NormMlpHead, linear
 from cnnbench.layers.network import Network
-from cnnbench.layers.norm import LayerNorm2d
+from cnnbench.layers.norm import BatchNormReLU2d, LayerNorm2d
 from cnnbench.layers.pool import GlobalPool
 from cnnbench.layers.rounding import make_divisible
 from cnnbench.layers.squeeze_excite import SqueezeExcite
 from cnnbench.layers.stage import Stage
 
 __all__ = [
+    "BatchNormReLU2d",
     "DropPath",
     "GlobalPool",
     "LayerNorm2d",
