@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torchvision.transforms.functional as pil_functional
 import torchvision.transforms.v2.functional as F
-from timm.data.auto_augment import RandAugment, rand_augment_transform
+from timm.data.auto_augment import AutoAugment, RandAugment, auto_augment_transform, rand_augment_transform
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
@@ -33,7 +33,8 @@ class FolderAugmentation:
         ratio: Smallest and largest width/height of the crop.
         hflip: Probability of a horizontal flip.
         color_jitter: Brightness, contrast and saturation vary by up to this part of them.
-        auto_augment: timm's name of a RandAugment policy, such as rand-m9-mstd0.5-inc1.
+        auto_augment: timm's name of a policy: of RandAugment such as rand-m9-mstd0.5-inc1, or of AutoAugment such
+            as original-mstd0.5.
         random_erasing: Probability that a rectangle is filled with noise of the images' mean and deviation.
     """
 
@@ -171,16 +172,19 @@ def _jittered(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     return pixels
 
 
-def _policy(name: str | None, mean: tuple[float, ...], image_size: int) -> RandAugment | None:
-    """Return timm's RandAugment with timm's own settings for this size, or None."""
+def _policy(name: str | None, mean: tuple[float, ...], image_size: int) -> RandAugment | AutoAugment | None:
+    """Return timm's policy with timm's own settings for this size, or None."""
     if name is None:
         return None
     fill = tuple(min(255, round(255 * m)) for m in mean)
     settings = {"translate_const": int(image_size * 0.45), "img_mean": fill if len(fill) == 3 else fill[0]}
+    create = rand_augment_transform if name.startswith("rand") else auto_augment_transform
     try:
-        return rand_augment_transform(name, settings)
+        return create(name, settings)
     except (AssertionError, ValueError, KeyError) as error:
-        raise UserError(f"augmentation.auto_augment is {name!r}: it must be such as 'rand-m9-mstd0.5-inc1'") from error
+        raise UserError(
+            f"augmentation.auto_augment is {name!r}: it must be such as 'rand-m9-mstd0.5-inc1' or 'original'"
+        ) from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import nn
 
 from cnnbench.errors import UserError, did_you_mean, first_line
 
-SCHEDULES = ("cosine", "tanh", "poly", "constant", "none")
+SCHEDULES = ("cosine", "step", "tanh", "poly", "constant", "none")
 
 
 @dataclass
@@ -26,7 +26,9 @@ class OptimConfig:
         weight_decay: Not applied to norms, biases and what the network's `no_weight_decay()` names.
         momentum: Momentum of those optimisers that have one.
         opt_args: Further arguments of the optimiser, such as `{betas: [0.9, 0.95]}`.
-        sched: Course of the learning rate after warm-up: cosine, tanh, poly, constant or none.
+        sched: Course of the learning rate after warm-up: cosine, step, tanh, poly, constant or none.
+        decay_epochs: With `step`, epochs from one decay to the next; fractions are allowed.
+        decay_rate: With `step`, factor of a decay.
         warmup_epochs: Epochs of linear warm-up, set per step; fractions are allowed.
         warmup_lr: Learning rate at the first step of the warm-up.
         min_lr: Learning rate at the end.
@@ -39,6 +41,8 @@ class OptimConfig:
     momentum: float = 0.9
     opt_args: dict[str, Any] = field(default_factory=dict)
     sched: str = "cosine"
+    decay_epochs: float = 30.0
+    decay_rate: float = 0.1
     warmup_epochs: float = 0.0
     warmup_lr: float = 1e-6
     min_lr: float = 0.0
@@ -49,7 +53,16 @@ class OptimConfig:
             raise UserError(f"unknown optimizer {self.optimizer!r}{did_you_mean(self.optimizer, known)}")
         if self.sched not in SCHEDULES:
             raise UserError(f"unknown sched {self.sched!r}{did_you_mean(self.sched, SCHEDULES)}")
-        for name in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "clip_grad"):
+        for name in (
+            "lr",
+            "weight_decay",
+            "decay_epochs",
+            "decay_rate",
+            "warmup_epochs",
+            "warmup_lr",
+            "min_lr",
+            "clip_grad",
+        ):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UserError(f"optim.{name} is {value}, but must be a number of at least 0")
@@ -94,6 +107,8 @@ def create_scheduler(
         optimizer,
         sched=config.sched,
         num_epochs=max(1, updates - warmup),
+        decay_epochs=max(1, round(config.decay_epochs * updates_per_epoch)),
+        decay_rate=config.decay_rate,
         warmup_epochs=warmup,
         warmup_lr=config.warmup_lr,
         warmup_prefix=True,

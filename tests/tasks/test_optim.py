@@ -33,6 +33,14 @@ def test_constant_holds_the_rate():
     assert set(learning_rates(OptimConfig(lr=0.3, sched="constant"), 20, 5)) == {0.3}
 
 
+def test_steps_decay_every_so_many_epochs():
+    config = OptimConfig(lr=1.0, sched="step", decay_epochs=1.5, decay_rate=0.5, warmup_epochs=1, warmup_lr=0.0)
+    rates = learning_rates(config, 32, 4)
+    assert rates[4:10] == [1.0] * 6
+    assert rates[10:16] == [0.5] * 6
+    assert rates[16] == 0.25
+
+
 def test_a_run_shorter_than_its_warm_up_still_has_a_schedule():
     rates = learning_rates(OptimConfig(lr=1.0, warmup_epochs=5, warmup_lr=0.0), updates=4, updates_per_epoch=10)
     assert rates[:4] == pytest.approx([0, 0.25, 0.5, 0.75])
