@@ -6,10 +6,12 @@ import math
 import pytest
 import timm
 import torch
-from families import SMALL, images_for, reference_source
+from families import AS_RESET, SMALL, images_for, reference_source
+from safetensors.torch import save_file
 from torch import nn
 
 import cnnbench.models as models
+from cnnbench.layers import Stage
 
 
 def smallest_of_each_architecture() -> list[str]:
@@ -127,7 +129,7 @@ def test_features_only(name, indices):
 def test_reset_classifier(name, num_classes, global_pool):
     """A network with a new head is the network that was built with that head."""
     kwargs = {} if global_pool is None else {"global_pool": global_pool}
-    built = create(name, num_classes=num_classes, **kwargs).eval()
+    built = create(name, num_classes=num_classes, **kwargs, **AS_RESET.get(name, {})).eval()
     reset = create(name).eval()
     reset.reset_classifier(num_classes, global_pool)
     reset.load_state_dict(built.state_dict(), strict=True)
@@ -170,6 +172,30 @@ def test_grad_checkpointing_recomputes():
     assert len(calls) == 1 + 2
 
 
+@every_architecture
+def test_grad_checkpointing_keeps_less(name):
+    model = create(name, num_classes=5)
+    if not any(isinstance(module, Stage) for module in model.modules()):
+        pytest.skip("no row of blocks to compute again")
+    kept = [kept_bytes(model, images_for(name, 2), enable) for enable in (False, True)]
+    assert kept[1] < kept[0]
+
+
+def kept_bytes(model: nn.Module, images: torch.Tensor, enable: bool) -> int:
+    """The memory that the forward pass keeps for the backward pass, parameters among it."""
+    model.set_grad_checkpointing(enable)
+    kept: dict[int, int] = {}
+
+    def note(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        output = model(images)
+    del output
+    return sum(kept.values())
+
+
 def gradients(model: nn.Module, images: torch.Tensor, enable: bool) -> list[torch.Tensor]:
     model.set_grad_checkpointing(enable)
     model.zero_grad()
@@ -193,7 +219,7 @@ def test_in_chans(name, in_chans):
 def test_through_timm(name):
     model = timm.create_model(f"cnnbench_{name}", num_classes=5).eval()
     assert type(model) is models.model_info(name).network
-    assert model(images_for(name, 2)).shape == (2, 5)
+    assert model(images_for(name, 2, full_size=True)).shape == (2, 5)
     assert f"cnnbench_{name}" in timm.list_models("cnnbench_*")
     cfg = models.pretrained_cfg(name)
     assert timm.data.resolve_data_config({}, model=model)["mean"] == cfg["mean"]
@@ -217,6 +243,35 @@ def test_compiles_as_one_graph(name):
     model = create(name).eval()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(images_for(name, 2)), model(images_for(name, 2)), rtol=0, atol=0)
+
+
+@beside_timm
+def test_scripts_where_the_reference_does(name):
+    ours_model, theirs_model = ours_and_theirs(name)
+    try:
+        torch.jit.script(theirs_model)
+    except Exception:  # TorchScript raises many kinds
+        pytest.skip("the reference does not script")
+    images = images_for(name, 2)
+    torch.testing.assert_close(torch.jit.script(ours_model)(images), ours_model(images), rtol=1e-5, atol=1e-5)
+
+
+@every_architecture
+def test_published_weights_load_through_timm(name, tmp_path):
+    """By timm's own loader, from a file in the place of its hub: other classes, another number of channels."""
+    theirs_model = create(name, reference_source(name))
+    save_file(theirs_model.state_dict(), tmp_path / "model.safetensors")
+    overlay = {"file": str(tmp_path / "model.safetensors"), "hf_hub_id": None, "url": ""}
+    cfg = models.pretrained_cfg(name)
+    small = SMALL.get(name, {})
+    loaded = timm.create_model(f"cnnbench_{name}", pretrained=True, pretrained_cfg_overlay=overlay, **small)
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in theirs_model.state_dict().items())
+    in_chans = 1 if cfg["input_size"][0] == 3 else 3
+    other = timm.create_model(
+        f"cnnbench_{name}", pretrained=True, pretrained_cfg_overlay=overlay, num_classes=5, in_chans=in_chans, **small
+    )
+    changed = {key for key, value in other.state_dict().items() if value.shape != theirs_model.state_dict()[key].shape}
+    assert changed == {f"{cfg['first_conv']}.weight", f"{cfg['classifier']}.weight", f"{cfg['classifier']}.bias"}
 
 
 @every_architecture
