@@ -1,23 +1,29 @@
 """Blocks that several architectures share; plain PyTorch that imports nothing beyond this folder."""
 
+from cnnbench.layers.attention import Attention
 from cnnbench.layers.drop import DropPath
 from cnnbench.layers.head import NormMlpHead, linear
+from cnnbench.layers.mlp import Mlp
 from cnnbench.layers.network import Network
 from cnnbench.layers.norm import BatchNormReLU2d, LayerNorm2d
 from cnnbench.layers.pool import GlobalPool
 from cnnbench.layers.rounding import make_divisible
 from cnnbench.layers.squeeze_excite import SqueezeExcite
 from cnnbench.layers.stage import Stage
+from cnnbench.layers.token_network import TokenNetwork
 
 __all__ = [
+    "Attention",
     "BatchNormReLU2d",
     "DropPath",
     "GlobalPool",
     "LayerNorm2d",
+    "Mlp",
     "Network",
     "NormMlpHead",
     "SqueezeExcite",
     "Stage",
+    "TokenNetwork",
     "linear",
     "make_divisible",
 ]

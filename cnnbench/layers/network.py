@@ -66,7 +66,7 @@ class Network(nn.Module):
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt must be 'NCHW', not {output_fmt!r}")
-        wanted = _feature_indices(len(self.feature_info), indices)
+        wanted = feature_indices(len(self.feature_info), indices)
         index_of = {self.get_submodule(info["module"]): i for i, info in enumerate(self.feature_info)}
         intermediates = []
         for module in self.feature_chain():
@@ -95,7 +95,12 @@ class Network(nn.Module):
         raise NotImplementedError
 
 
-def _feature_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
+def feature_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
+    """Return which of `count` feature maps are meant: all (None), the last n (int), or these (negative: from the end).
+
+    Raises:
+        IndexError: If there is no such feature map.
+    """
     if indices is None:
         indices = count
     if isinstance(indices, int):

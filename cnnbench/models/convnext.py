@@ -12,24 +12,10 @@ import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
-from cnnbench.layers import DropPath, LayerNorm2d, Network, NormMlpHead, Stage
+from cnnbench.layers import DropPath, LayerNorm2d, Mlp, Network, NormMlpHead, Stage
 from cnnbench.models.registry import Paper, register
 
 EPS = 1e-6
-
-
-class Mlp(nn.Module):
-    """The 1x1 convolutions of a block, as linear layers over the last dimension: four times wider inside."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, 4 * dim)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(4 * dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., dim) to (..., dim)."""
-        return self.fc2(self.act(self.fc1(x)))
 
 
 class Block(nn.Module):
@@ -47,7 +33,7 @@ class Block(nn.Module):
         self.gamma = None if ls_init_value is None else nn.Parameter(torch.full((dim,), ls_init_value))
         self.conv_dw = nn.Conv2d(dim, dim, kernel_size, padding=(kernel_size - 1) // 2, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=EPS)
-        self.mlp = Mlp(dim)
+        self.mlp = Mlp(dim, 4 * dim)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Whether images are large enough for a network, found without computing anything."""
 
 import torch
+from timm.models import get_model_input_config
 from torch import nn
 from torch.func import functional_call
 
@@ -28,14 +29,15 @@ def check_input_size(network: nn.Module, in_chans: int, image_size: tuple[int, i
     cfg = getattr(network, "pretrained_cfg", None) or {}
     name = (cfg.get("architecture") or type(network).__name__).removeprefix("cnnbench_")
     given = "x".join(map(str, image_size))
+    config = get_model_input_config(network)
+    own = config["input_size"][1:]
+    if config["fixed_input_size"] and _runs(network, in_chans, own):
+        raise UserError(f"{name} takes images of {'x'.join(map(str, own))} pixels, not {given}; img_size sets another")
     low = min(image_size)
     high = next((size for size in _candidates(low) if _runs(network, in_chans, _at_least(image_size, size))), None)
     if high is not None:
         least = _smallest(network, in_chans, image_size, low, high)
         raise UserError(f"images of {given} pixels are too small for {name}: each side needs at least {least} pixels")
-    usual = tuple(cfg.get("input_size", (in_chans, 224, 224))[1:])
-    if _runs(network, in_chans, usual):
-        raise UserError(f"{name} takes images of {'x'.join(map(str, usual))} pixels, not {given}")
 
 
 def _runs(network: nn.Module, in_chans: int, image_size: tuple[int, int]) -> bool:

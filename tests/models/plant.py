@@ -40,4 +40,9 @@ def move_stride(source: str, target: str) -> Callable[[nn.Module], None]:
 
 
 def lost_bias(path: str) -> Callable[[nn.Module], None]:
-    return after(path, lambda module, x, y: y - module.bias.reshape(1, -1, *[1] * (y.ndim - 2)))
+    """Take away what a convolution's or a linear layer's bias adds."""
+
+    def without(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return y - (module.bias if isinstance(module, nn.Linear) else module.bias.reshape(-1, 1, 1))
+
+    return after(path, without)

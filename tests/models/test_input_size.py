@@ -18,11 +18,15 @@ TOO_SMALL = [
     ("convnext_tiny", "timm", (31, 31), "at least 32"),
     ("convnext_tiny", "torchvision", (8, 8), "at least 32"),
     ("inception_v3", "timm", (32, 32), "for inception_v3: each side needs at least 75"),
-    (
-        "vit_tiny_patch16_224",
-        "timm",
-        (32, 32),
-        "vit_tiny_patch16_224 takes images of 224x224 pixels, not 32x32",
+    *(
+        (
+            "vit_tiny_patch16_224",
+            source,
+            (size, size),
+            f"takes images of 224x224 pixels, not {size}x{size}; img_size sets",
+        )
+        for source in ("cnnbench", "timm")
+        for size in (32, 256)
     ),
 ]
 
@@ -55,3 +59,13 @@ def test_large_enough(name, kwargs, size):
 
 def test_a_failure_that_no_size_mends_is_left_alone():
     models.check_input_size(models.create_model("resnet18"), 5, (64, 64))
+
+
+@pytest.mark.parametrize("source", ["cnnbench", "timm"])
+@pytest.mark.parametrize("size", [(28, 28), (48, 32), (64, 64)])
+def test_size_that_an_argument_set(source, size):
+    """The size that a network was built for is told, not that of its published weights."""
+    network = models.create_model("vit_tiny_patch16_224", source=source, img_size=(32, 48), patch_size=8, depth=1)
+    models.check_input_size(network, 3, (32, 48))
+    with pytest.raises(UserError, match="takes images of 32x48 pixels, not {}x{};".format(*size)):
+        models.check_input_size(network, 3, size)

@@ -1,9 +1,12 @@
 """Every registered model equals its reference; and the check that says so catches planted mistakes."""
 
+import math
+
 import pytest
 import torch
 from families import PARAMETERS, SLOW, VARIATIONS, images_for, reference_source
 from parity import compare, randomise, state_dict_differences
+from timm.layers import to_2tuple
 
 import cnnbench.models as models
 
@@ -39,16 +42,22 @@ def test_state_dict_is_the_references(name):
 def test_parity(name):
     ours_model = models.create_model(name, num_classes=10)
     theirs_model = models.create_model(name, source=reference_source(name), num_classes=10)
-    parity = compare(ours_model, theirs_model, images_for(name))
+    parity = compare(ours_model, theirs_model, images_for(name, full_size=True))
     assert parity.equal, (parity.worst, parity.key_differences)
 
 
-@pytest.mark.parametrize(("name", "kwargs"), VARIATIONS, ids=str)
-def test_parity_of_arguments(name, kwargs):
+def of_images(name: str, kwargs: dict, size: tuple[int, int] | None = None):
+    """A variation, with the size of its images if it has one; large ones take long."""
+    marks = [pytest.mark.slow] if size and math.prod(size) > 256**2 else []
+    return pytest.param(name, kwargs, size, marks=marks, id=f"{name}-{kwargs}")
+
+
+@pytest.mark.parametrize(("name", "kwargs", "size"), [of_images(*variation) for variation in VARIATIONS])
+def test_parity_of_arguments(name, kwargs, size):
     """Whatever argument both accept means the same to both."""
     kwargs = {"num_classes": 5, **kwargs}
-    side = kwargs.get("img_size") or images_for(name).shape[-1]
-    images = torch.randn(3, kwargs.get("in_chans", models.pretrained_cfg(name)["input_size"][0]), side, side)
+    size = size or to_2tuple(kwargs.get("img_size") or images_for(name).shape[-1])
+    images = torch.randn(3, kwargs.get("in_chans", models.pretrained_cfg(name)["input_size"][0]), *size)
     sources = ("cnnbench", reference_source(name))
     parity = compare(*(models.create_model(name, source=source, **kwargs) for source in sources), images)
     assert parity.equal, (parity.worst, parity.key_differences)
