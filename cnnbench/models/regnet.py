@@ -1,0 +1,248 @@
+"""RegNet: Radosavovic, Kosaraju, Girshick, He, Dollár, 2020, https://arxiv.org/abs/2003.13678.
+
+The one idea: design a space of networks instead of one network. Where populations of random networks were narrowed
+down to the good ones, widths and depths turned out to follow one quantised line, so that five numbers and a depth
+say all there is to say about a network: `stage_table` is that rule.
+
+RegNetX is made of residual bottlenecks with group convolutions that do not narrow (bottleneck ratio 1); RegNetY adds
+squeeze-and-excitation. As in the reference, the last norm of each block starts at zero, so that a block starts as
+the identity.
+"""
+
+import math
+from collections import Counter, OrderedDict
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cnnbench.layers import DropPath, GlobalPool, Network, SqueezeExcite, Stage, linear
+from cnnbench.models.registry import Paper, register
+
+
+class StageSize(NamedTuple):
+    """A row of `stage_table`: channels, blocks, and channels in a group of the 3x3 convolutions."""
+
+    width: int
+    depth: int
+    group_width: int
+
+
+def stage_table(w0: int, wa: float, wm: float, depth: int, group_width: int) -> list[StageSize]:
+    """Return the stages that the quantised line gives (section 3.3, equations 2 to 4).
+
+    Block j would be u_j = w0 + wa * j wide. It takes the nearest width w0 * wm^s with a whole s instead, rounded to a
+    multiple of 8; blocks of one width are a stage. A stage's width is then rounded to a multiple of its group width,
+    and a group is never wider than the stage.
+
+    Args:
+        w0: Width of the first block, a multiple of 8.
+        wa: Slope of the line.
+        wm: Ratio of the widths of successive stages, above 1.
+        depth: Blocks in all.
+        group_width: Channels in a group.
+    """
+    steps = [round(math.log(1 + wa * j / w0, wm)) for j in range(depth)]
+    depths = Counter(8 * round(w0 * wm**step / 8) for step in steps)
+    groups = [min(group_width, width) for width in depths]
+    return [
+        StageSize(group * round(width / group), blocks, group)
+        for (width, blocks), group in zip(depths.items(), groups, strict=True)
+    ]
+
+
+def conv_norm(
+    in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1, groups: int = 1, act: bool = True
+) -> nn.Sequential:
+    """Return a convolution with its norm and, unless `act` is False, a ReLU."""
+    padding = kernel_size // 2
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
+    layers = OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_channels))
+    if act:
+        layers["act"] = nn.ReLU(inplace=True)
+    return nn.Sequential(layers)
+
+
+class Bottleneck(nn.Module):
+    """A 1x1, a 3x3 group and a 1x1 convolution, all of one width, with a shortcut around them (figure 4).
+
+    Args:
+        in_channels: Channels that come in.
+        width: Channels inside and out.
+        stride: Of the 3x3 convolution.
+        group_width: Channels in a group of it.
+        se_ratio: Width of the squeeze, as a part of `in_channels`; 0 leaves squeeze-and-excitation out.
+        drop_path: Stochastic depth.
+    """
+
+    def __init__(
+        self, in_channels: int, width: int, stride: int, group_width: int, se_ratio: float, drop_path: float
+    ) -> None:
+        super().__init__()
+        self.conv1 = conv_norm(in_channels, width)
+        self.conv2 = conv_norm(width, width, 3, stride, groups=width // group_width)
+        self.se = SqueezeExcite(width, round(in_channels * se_ratio)) if se_ratio else nn.Identity()
+        self.conv3 = conv_norm(width, width, act=False)
+        self.act3 = nn.ReLU(inplace=True)
+        self.downsample: nn.Module = nn.Identity()
+        if stride > 1 or in_channels != width:
+            self.downsample = conv_norm(in_channels, width, stride=stride, act=False)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, width, H/stride, W/stride)."""
+        shortcut = self.downsample(x)
+        x = self.conv1(x)  # (B, width, H, W)
+        x = self.conv2(x)  # (B, width, H/stride, W/stride)
+        x = self.se(x)
+        x = self.drop_path(self.conv3(x))
+        x += shortcut
+        return self.act3(x)
+
+
+class RegNet(Network):
+    """A 3x3 convolution, then four stages of bottlenecks; stem and stages each halve the resolution.
+
+    Args:
+        w0: Width of the first block.
+        wa: Slope of the widths.
+        wm: Ratio of the widths of successive stages.
+        depth: Blocks in all.
+        group_size: Channels in a group of the 3x3 convolutions.
+        se_ratio: Width of the squeeze, as a part of a block's input; 0 leaves squeeze-and-excitation out.
+        stem_width: Channels of the stem.
+        num_classes: Outputs; 0 leaves the classifier out.
+        in_chans: Channels of the images.
+        global_pool: "avg", "max", "avgmax", "catavgmax" or "" (none).
+        drop_rate: Dropout in front of the classifier.
+        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first.
+        zero_init_last: Start the last norm of each block at zero.
+
+    Raises:
+        ValueError: If the rule gives another number of stages than four.
+    """
+
+    def __init__(
+        self,
+        w0: int,
+        wa: float,
+        wm: float,
+        depth: int,
+        group_size: int,
+        se_ratio: float = 0.0,
+        stem_width: int = 32,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        zero_init_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        table = stage_table(w0, wa, wm, depth, group_size)
+        if len(table) != 4:
+            raise ValueError(
+                f"a RegNet has four stages, but w0={w0}, wa={wa}, wm={wm}, depth={depth} give {len(table)}"
+            )
+        self.stem = conv_norm(in_chans, stem_width, 3, stride=2)
+        self.feature_info = [{"num_chs": stem_width, "reduction": 2, "module": "stem"}]
+
+        rates = iter(torch.linspace(0, drop_path_rate, depth, device="cpu").tolist())
+        in_channels = stem_width
+        for i, (width, blocks, group_width) in enumerate(table, start=1):
+            stage = Stage()
+            for j in range(blocks):
+                stride = 2 if j == 0 else 1
+                block = Bottleneck(in_channels, width, stride, group_width, se_ratio, next(rates))
+                stage.add_module(f"b{j + 1}", block)
+                in_channels = width
+            self.add_module(f"s{i}", stage)
+            self.feature_info.append({"num_chs": width, "reduction": 2 ** (i + 1), "module": f"s{i}"})
+
+        self.num_features = in_channels
+        pool = GlobalPool(global_pool)
+        self.head_hidden_size = in_channels * pool.feat_mult()
+        fc = linear(self.head_hidden_size, num_classes)
+        self.head = nn.Sequential(OrderedDict(global_pool=pool, drop=nn.Dropout(drop_rate), fc=fc))
+        self._init_weights(zero_init_last)
+
+    def _init_weights(self, zero_init_last: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_out = module.out_channels * math.prod(module.kernel_size) // module.groups
+                nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, Bottleneck) and zero_init_last:
+                nn.init.zeros_(module.conv3.bn.weight)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last feature map of images (B, in_chans, H, W)."""
+        x = self.stem(x)  # (B, stem_width, H/2, W/2)
+        x = self.s1(x)  # (B, C1, H/4, W/4)
+        x = self.s2(x)  # (B, C2, H/8, W/8)
+        x = self.s3(x)  # (B, C3, H/16, W/16)
+        return self.s4(x)  # (B, C4, H/32, W/32)
+
+    def feature_chain(self) -> list[nn.Module]:
+        """Return the modules of `forward_features` in order."""
+        return [self.stem, self.s1, self.s2, self.s3, self.s4]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return the logits of a feature map, or with `pre_logits` what the classifier would see."""
+        x = self.head.drop(self.head.global_pool(x))
+        return x if pre_logits else self.head.fc(x)
+
+    @torch.jit.ignore
+    def get_classifier(self) -> nn.Module:
+        """Return the last linear layer."""
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the last linear layer (0: by nothing), and the pooling where `global_pool` is given."""
+        self.num_classes = num_classes
+        if global_pool is not None:
+            self.head.global_pool = GlobalPool(global_pool)
+        self.head_hidden_size = self.num_features * self.head.global_pool.feat_mult()
+        self.head.fc = linear(self.head_hidden_size, num_classes).to(self.stem.conv.weight)
+
+
+PAPER = Paper(
+    title="Designing Network Design Spaces",
+    authors="Ilija Radosavovic, Raj Prateek Kosaraju, Ross Girshick, Kaiming He, Piotr Dollár",
+    year=2020,
+    url="https://arxiv.org/abs/2003.13678",
+)
+
+register(
+    RegNet,
+    PAPER,
+    {
+        "regnetx_002": {"w0": 24, "wa": 36.44, "wm": 2.49, "depth": 13, "group_size": 8},
+        "regnetx_004": {"w0": 24, "wa": 24.48, "wm": 2.54, "depth": 22, "group_size": 16},
+        "regnetx_008": {"w0": 56, "wa": 35.73, "wm": 2.28, "depth": 16, "group_size": 16},
+        "regnetx_016": {"w0": 80, "wa": 34.01, "wm": 2.25, "depth": 18, "group_size": 24},
+        "regnetx_032": {"w0": 88, "wa": 26.31, "wm": 2.25, "depth": 25, "group_size": 48},
+        "regnety_002": {"w0": 24, "wa": 36.44, "wm": 2.49, "depth": 13, "group_size": 8, "se_ratio": 0.25},
+        "regnety_004": {"w0": 48, "wa": 27.89, "wm": 2.09, "depth": 16, "group_size": 8, "se_ratio": 0.25},
+        "regnety_008": {"w0": 56, "wa": 38.84, "wm": 2.4, "depth": 14, "group_size": 16, "se_ratio": 0.25},
+        "regnety_016": {"w0": 48, "wa": 20.71, "wm": 2.65, "depth": 27, "group_size": 24, "se_ratio": 0.25},
+        "regnety_032": {"w0": 80, "wa": 42.63, "wm": 2.66, "depth": 21, "group_size": 24, "se_ratio": 0.25},
+    },
+    top1={
+        "regnetx_002": 68.758,
+        "regnetx_004": 72.482,
+        "regnetx_008": 77.294,
+        "regnetx_016": 79.440,
+        "regnetx_032": 80.916,
+        "regnety_002": 70.288,
+        "regnety_004": 75.594,
+        "regnety_008": 76.334,
+        "regnety_016": 80.668,
+        "regnety_032": 82.724,
+    },
+)
