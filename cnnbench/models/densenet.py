@@ -67,7 +67,7 @@ class DenseBlock(Stage):
         if self.grad_checkpointing and not torch.jit.is_scripting():
             return self._forward_checkpointed(x)
         for layer in self:
-            x = torch.cat((x, layer(x)), 1)  # running: half the additions of gradients that a list of features costs
+            x = torch.cat((x, layer(x)), 1)  # running: one addition of gradients a layer
         return x
 
     @torch.jit.ignore
