@@ -13,6 +13,7 @@ FLOORS = {
     "layers": 1,
     "models": 2,
     "data": 2,
+    "analysis": 2,
     "tasks": 3,
     "callbacks": 3,
     "cli": 4,
