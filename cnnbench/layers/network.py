@@ -54,8 +54,8 @@ class Network(nn.Module):
             x: Images (B, in_chans, H, W).
             indices: Which of `feature_info` to return: all (None), the last n (int), or these (negative: from
                 the end).
-            norm: Accepted for timm's callers; the networks here have no norm between the last stage and the
-                head.
+            norm: Return the last map as `forward_features` does, behind the norm that follows it in some
+                networks.
             stop_early: Compute nothing beyond the last map that was asked for.
             output_fmt: "NCHW".
             intermediates_only: Return the maps alone.
@@ -74,8 +74,10 @@ class Network(nn.Module):
             index = index_of.get(module)
             if index in wanted:
                 intermediates.append(x)
-            if stop_early and index == max(wanted):
+            if stop_early and index == max(wanted) < len(self.feature_info) - 1:
                 break
+        if norm and len(self.feature_info) - 1 in wanted:
+            intermediates[-1] = x
         return intermediates if intermediates_only else (x, intermediates)
 
     @torch.jit.ignore

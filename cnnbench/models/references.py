@@ -1,7 +1,11 @@
 """References for what neither timm nor torchvision has: put together from timm's layers, not from ours."""
 
+from typing import Any
+
+import torch
 from timm.layers import NormMlpClassifierHead, create_act_layer, create_conv2d, create_pool2d
-from torch import nn
+from timm.models.resnet import BasicBlock, ResNet
+from torch import Tensor, nn
 
 
 class _Assembled(nn.Sequential):
@@ -43,3 +47,62 @@ def lenet5(num_classes: int = 10, in_chans: int = 1, global_pool: str = "avg", d
         act_layer="tanh",
     )
     return _Assembled(layers, head, features={"act1": 1, "act3": 2, "act5": 4})
+
+
+class _Nothing(nn.Module):
+    """A shortcut that adds zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(())
+
+
+class _PlainBlock(BasicBlock):
+    """timm's block, its shortcut dropped."""
+
+    def __init__(self, inplanes: int, planes: int, stride: int, downsample: nn.Module | None, **kwargs: Any) -> None:
+        super().__init__(inplanes, planes, stride, _Nothing(), **kwargs)
+
+
+def _initialised(model: ResNet) -> ResNet:
+    """Give a network that was laid out on the meta device its first weights, each drawn once, as timm's have them.
+
+    What timm lays out and is dropped here would else have drawn too.
+    """
+    model.to_empty(device=torch.get_default_device())
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return model
+
+
+def plainnet18(layers: tuple[int, ...] = (2, 2, 2, 2), **kwargs: Any) -> nn.Module:
+    """Assemble the plain network of 18 layers (He et al., 2015): timm's ResNet without its shortcuts."""
+    model = _initialised(ResNet(_PlainBlock, layers, device="meta", **kwargs))
+    model.init_weights(zero_init_last=False)
+    return model
+
+
+def plainnet34(layers: tuple[int, ...] = (3, 4, 6, 3), **kwargs: Any) -> nn.Module:
+    """Assemble the plain network of 34 layers."""
+    return plainnet18(layers, **kwargs)
+
+
+def mini_resnet(
+    layers: tuple[int, ...] = (2, 2, 2),
+    channels: tuple[int, ...] = (64, 128, 256),
+    num_classes: int = 10,
+    in_chans: int = 3,
+    **kwargs: Any,
+) -> nn.Module:
+    """Assemble a ResNet for CIFAR: timm's with three stages, a 3x3 stem at full resolution and no max pool."""
+    model = ResNet(
+        BasicBlock, layers, channels=channels, num_classes=num_classes, in_chans=in_chans, device="meta", **kwargs
+    )
+    model.conv1 = nn.Conv2d(in_chans, 64, 3, padding=1, bias=False, device="meta")
+    model.maxpool = nn.Identity()
+    model.layer4 = nn.Sequential()
+    for i, info in enumerate(model.feature_info):
+        info["reduction"] = 2 ** max(i - 1, 0)
+    model = _initialised(model)
+    model.init_weights()
+    return model

@@ -5,7 +5,7 @@ block that has nothing to add need only learn zero, and a hundred layers train a
 
 Two things follow today's practice and the reference, not the paper: the bottleneck strides in its 3x3
 convolution (the paper: in the first 1x1), and the last norm of each block starts at zero, so that a block
-starts as the identity.
+starts as the identity. Two later papers need one argument each: `resnext.py` groups, `seresnet.py` gates.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cnnbench.layers import DropPath, GlobalPool, Network, Stage, linear
+from cnnbench.layers import DropPath, GlobalPool, Network, SqueezeExcite, Stage, linear, make_divisible
 from cnnbench.models.registry import Paper, register
+
+
+def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Return the shortcut: the identity where shapes agree, else a 1x1 convolution (section 3.3, B)."""
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+
+
+def _gate(channels: int, se: bool) -> nn.Module:
+    """Return squeeze-and-excitation to a sixteenth of the channels, in whole eights, or the identity."""
+    return SqueezeExcite(channels, make_divisible(channels / 16, round_limit=0)) if se else nn.Identity()
 
 
 class BasicBlock(nn.Module):
@@ -22,24 +34,30 @@ class BasicBlock(nn.Module):
 
     expansion = 1
     last_norm = "bn2"
+    shortcut = staticmethod(projection)
 
-    def __init__(self, in_channels: int, width: int, stride: int, drop_path: float) -> None:
+    def __init__(
+        self, in_channels: int, width: int, stride: int, drop_path: float, se: bool, cardinality: int, base_width: int
+    ) -> None:
         super().__init__()
+        if cardinality != 1 or base_width != 64:
+            raise ValueError("cardinality and base_width are for bottlenecks: a basic block has no inner width")
+        downsample = self.shortcut(in_channels, width, stride)  # the first to draw its weights, as in the reference
         self.conv1 = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.act1 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
+        self.se = _gate(width, se)
         self.act2 = nn.ReLU(inplace=True)
-        self.downsample = _projection(in_channels, width, stride)
+        self.downsample = downsample
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return F(x) + x."""
         shortcut = self.downsample(x)
         x = self.act1(self.bn1(self.conv1(x)))
-        x = self.bn2(self.conv2(x))
-        x = self.drop_path(x)
+        x = self.drop_path(self.se(self.bn2(self.conv2(x))))
         x += shortcut
         return self.act2(x)
 
@@ -50,19 +68,23 @@ class Bottleneck(nn.Module):
     expansion = 4
     last_norm = "bn3"
 
-    def __init__(self, in_channels: int, width: int, stride: int, drop_path: float) -> None:
+    def __init__(
+        self, in_channels: int, width: int, stride: int, drop_path: float, se: bool, cardinality: int, base_width: int
+    ) -> None:
         super().__init__()
-        out_channels = width * self.expansion
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        inner, out_channels = width * base_width // 64 * cardinality, width * self.expansion
+        downsample = projection(in_channels, out_channels, stride)  # the first to draw, as above
+        self.conv1 = nn.Conv2d(in_channels, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
         self.act1 = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, padding=1, groups=cardinality, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
         self.act2 = nn.ReLU(inplace=True)
-        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
+        self.se = _gate(out_channels, se)
         self.act3 = nn.ReLU(inplace=True)
-        self.downsample = _projection(in_channels, out_channels, stride)
+        self.downsample = downsample
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,17 +92,9 @@ class Bottleneck(nn.Module):
         shortcut = self.downsample(x)
         x = self.act1(self.bn1(self.conv1(x)))  # (B, C/4, H, W)
         x = self.act2(self.bn2(self.conv2(x)))  # (B, C/4, H/stride, W/stride)
-        x = self.bn3(self.conv3(x))  # (B, C, H/stride, W/stride)
-        x = self.drop_path(x)
+        x = self.drop_path(self.se(self.bn3(self.conv3(x))))  # (B, C, H/stride, W/stride)
         x += shortcut
         return self.act3(x)
-
-
-def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """Return the shortcut: the identity where shapes agree, else a 1x1 convolution (section 3.3, B)."""
-    if stride == 1 and in_channels == out_channels:
-        return nn.Identity()
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
 
 
 class ResNet(Network):
@@ -90,6 +104,10 @@ class ResNet(Network):
         block: `BasicBlock` or `Bottleneck`.
         layers: Blocks in each of the four stages.
         channels: Width of each stage; a bottleneck's output is four times wider.
+        cardinality: Groups of a bottleneck's 3x3 convolution.
+        base_width: Its channels a group where the stage is 64 wide.
+        se: Weigh the channels of what a block adds by squeeze-and-excitation.
+        small_images: Start with a 3x3 convolution at full resolution, without max pool, for images of 32 pixels.
         num_classes: Outputs; 0 leaves the classifier out.
         in_chans: Channels of the images.
         global_pool: "avg", "max", "avgmax", "catavgmax" or "" (none).
@@ -103,6 +121,10 @@ class ResNet(Network):
         block: type[BasicBlock] | type[Bottleneck],
         layers: Sequence[int],
         channels: Sequence[int] = (64, 128, 256, 512),
+        cardinality: int = 1,
+        base_width: int = 64,
+        se: bool = False,
+        small_images: bool = False,
         num_classes: int = 1000,
         in_chans: int = 3,
         global_pool: str = "avg",
@@ -112,22 +134,24 @@ class ResNet(Network):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.conv1 = nn.Conv2d(in_chans, 64, 7, stride=2, padding=3, bias=False)
+        kernel_size, stride = (3, 1) if small_images else (7, 2)
+        self.conv1 = nn.Conv2d(in_chans, 64, kernel_size, stride, padding=kernel_size // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.act1 = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.feature_info = [{"num_chs": 64, "reduction": 2, "module": "act1"}]
+        self.maxpool = nn.Identity() if small_images else nn.MaxPool2d(3, stride=2, padding=1)
+        self.feature_info = [{"num_chs": 64, "reduction": stride, "module": "act1"}]
 
-        in_channels, index, last = 64, 0, max(sum(layers) - 1, 1)
+        rates = iter([drop_path_rate * index / max(sum(layers) - 1, 1) for index in range(sum(layers))])
+        in_channels, reduction = 64, stride * stride
         for stage, (depth, width) in enumerate(zip(layers, channels, strict=True), start=1):
             blocks = []
             for i in range(depth):
                 stride = 2 if i == 0 and stage > 1 else 1
-                blocks.append(block(in_channels, width, stride, drop_path_rate * index / last))
+                blocks.append(block(in_channels, width, stride, next(rates), se, cardinality, base_width))
                 in_channels = width * block.expansion
-                index += 1
+                reduction *= stride
             self.add_module(f"layer{stage}", Stage(*blocks))
-            self.feature_info.append({"num_chs": in_channels, "reduction": 2 ** (stage + 1), "module": f"layer{stage}"})
+            self.feature_info.append({"num_chs": in_channels, "reduction": reduction, "module": f"layer{stage}"})
 
         self.num_features = in_channels
         self.global_pool = GlobalPool(global_pool)
@@ -154,8 +178,7 @@ class ResNet(Network):
 
     def feature_chain(self) -> list[nn.Module]:
         """Return the modules of `forward_features` in order."""
-        stem = [self.conv1, self.bn1, self.act1, self.maxpool]
-        return [*stem, self.layer1, self.layer2, self.layer3, self.layer4]
+        return [self.conv1, self.bn1, self.act1, self.maxpool, self.layer1, self.layer2, self.layer3, self.layer4]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return the logits of a feature map, or with `pre_logits` what the classifier would see."""
