@@ -16,6 +16,7 @@ COMMANDS = {
     "test": "evaluate a checkpoint on the test set",
     "predict": "write the classes that a checkpoint sees in images",
     "models": "list the models there are",
+    "inspect": "list a model's layers: shapes, parameters, multiply-adds, receptive fields",
 }
 
 
