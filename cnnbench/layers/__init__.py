@@ -4,6 +4,7 @@ from cnnbench.layers.attention import Attention
 from cnnbench.layers.drop import DropPath
 from cnnbench.layers.head import NormMlpHead, linear
 from cnnbench.layers.mlp import Mlp
+from cnnbench.layers.mobile_network import MobileNetwork, Row
 from cnnbench.layers.network import Network
 from cnnbench.layers.norm import BatchNormReLU2d, LayerNorm2d
 from cnnbench.layers.pool import GlobalPool
@@ -19,8 +20,10 @@ __all__ = [
     "GlobalPool",
     "LayerNorm2d",
     "Mlp",
+    "MobileNetwork",
     "Network",
     "NormMlpHead",
+    "Row",
     "SqueezeExcite",
     "Stage",
     "TokenNetwork",
