@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnnbench.layers.branches import Branches
 from cnnbench.layers.stage import Stage
 
 
@@ -84,7 +85,7 @@ class Network(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory: keep only the blocks' inputs and compute the rest again for gradients."""
         for module in self.modules():
-            if isinstance(module, Stage):
+            if isinstance(module, Stage | Branches):
                 module.grad_checkpointing = enable
 
     @torch.jit.ignore

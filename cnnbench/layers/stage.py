@@ -23,3 +23,27 @@ class Stage(nn.Sequential):
             else:
                 x = block(x)
         return x
+
+
+class PooledStage(Stage):
+    """Single layers and max pools in a row, computed again from one max pool to the next.
+
+    Not layer by layer: a rectification in place changes what its layer would start from.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layers."""
+        if self.grad_checkpointing and not torch.jit.is_scripting():
+            return self._recomputed(x)
+        for layer in self:
+            x = layer(x)
+        return x
+
+    @torch.jit.unused
+    def _recomputed(self, x: Tensor) -> Tensor:
+        row: list[nn.Module] = []
+        for layer in self:
+            row.append(layer)
+            if isinstance(layer, nn.MaxPool2d):
+                x, row = checkpoint(nn.Sequential(*row), x, use_reentrant=False), []
+        return nn.Sequential(*row)(x)

@@ -106,3 +106,53 @@ def mini_resnet(
     model = _initialised(model)
     model.init_weights()
     return model
+
+
+class _AlexNet(nn.Module):
+    """AlexNet's features and classifier in torch's layers, with what timm's builders need of a model."""
+
+    def __init__(self, features: nn.Sequential, classifier: nn.Sequential, taps: dict[int, int]) -> None:
+        super().__init__()
+        self.features = features
+        self.classifier = classifier
+        self.num_features = features[-3].out_channels
+        self.head_hidden_size = classifier[4].out_features
+        self.num_classes = getattr(classifier[6], "out_features", 0)
+        self.feature_info = [
+            {
+                "num_chs": [m for m in features[: index + 1] if isinstance(m, nn.Conv2d)][-1].out_channels,
+                "reduction": reduction,
+                "module": f"features.{index}",
+            }
+            for index, reduction in taps.items()
+        ]
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.features(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(nn.functional.adaptive_avg_pool2d(self.features(x), 6).flatten(1))
+
+
+def alexnet_lrn(
+    widths: tuple[int, ...] = (96, 256, 384, 384, 256),
+    hidden_size: int = 4096,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    drop_rate: float = 0.5,
+) -> nn.Module:
+    """Assemble AlexNet (Krizhevsky et al., 2012) in one column, with its local response normalisation."""
+    c1, c2, c3, c4, c5 = widths
+    features = nn.Sequential(
+        *(nn.Conv2d(in_chans, c1, 11, 4, 2), nn.ReLU(), nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(c1, c2, 5, 1, 2), nn.ReLU(), nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(c2, c3, 3, 1, 1), nn.ReLU()),
+        *(nn.Conv2d(c3, c4, 3, 1, 1), nn.ReLU()),
+        *(nn.Conv2d(c4, c5, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(3, 2)),
+    )
+    classifier = nn.Sequential(
+        *(nn.Dropout(drop_rate), nn.Linear(c5 * 6 * 6, hidden_size), nn.ReLU()),
+        *(nn.Dropout(drop_rate), nn.Linear(hidden_size, hidden_size), nn.ReLU()),
+        nn.Linear(hidden_size, num_classes) if num_classes else nn.Identity(),
+    )
+    return _AlexNet(features, classifier, taps={1: 4, 5: 8, 13: 16, 14: 32})

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -83,12 +84,29 @@ def _published(reference: Any, overlay: dict[str, Any]) -> DefaultCfg:
 
 
 def conversion(reference: Any) -> Any:
-    """Return timm's own conversion of checkpoints that were published in another layout, where it has one.
+    """Return the function of weights and network that brings published weights into the network's form.
+
+    It is timm's own, where timm has one; besides, auxiliary heads that only one of both has do not matter.
 
     Args:
-        reference: "timm/<name>"; of anything else there is none.
+        reference: "timm/<name>", or anything else.
     """
     name = reference.partition("timm/")[2] if isinstance(reference, str) else ""
-    if not timm.is_model(name):
-        return None
-    return getattr(sys.modules[timm.models.model_entrypoint(name).__module__], "checkpoint_filter_fn", None)
+    module = sys.modules[timm.models.model_entrypoint(name).__module__] if timm.is_model(name) else None
+    of_timm = getattr(module, "checkpoint_filter_fn", None)
+
+    def convert(weights: Mapping[str, Any], network: nn.Module) -> Mapping[str, Any]:
+        return _with_own_auxiliary_heads(of_timm(weights, network) if of_timm else weights, network)
+
+    return convert
+
+
+def _with_own_auxiliary_heads(weights: Mapping[str, Any], network: nn.Module) -> Mapping[str, Any]:
+    """Leave out auxiliary heads that the network lacks, and take its own where the weights have none that fits."""
+    names = {path.partition(".")[0] for path in getattr(network, "auxiliary_classifiers", ())}
+    fitting = {key: value for key, value in weights.items() if key.partition(".")[0] not in names}
+    for key, own in network.state_dict().items():
+        if key.partition(".")[0] in names:
+            published = weights.get(key, own)
+            fitting[key] = published if published.shape == own.shape else own
+    return fitting

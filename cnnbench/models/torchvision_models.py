@@ -1,11 +1,15 @@
 """torchvision's classifiers, called with timm's arguments."""
 
+import inspect
 from typing import Any
 
 import torchvision
 from torch import nn
 
 from cnnbench.errors import UserError, did_you_mean
+
+# Trained on images of mean 0.5; torchvision rescales in the network, `transform_input`, what came normalised otherwise.
+RESCALING = ("googlenet", "inception_v3")
 
 
 def pretrained_cfg(name: str) -> dict[str, Any]:
@@ -20,14 +24,15 @@ def pretrained_cfg(name: str) -> dict[str, Any]:
     weights = _default_weights(name)
     transforms = weights.transforms()
     size, resized = transforms.crop_size[0], transforms.resize_size[0]
+    rescaled = name in RESCALING
     return {
         "url": weights.url,
         "input_size": (3, size, size),
         "num_classes": len(weights.meta["categories"]),
         "crop_pct": size / resized,
         "interpolation": transforms.interpolation.value,
-        "mean": tuple(transforms.mean),
-        "std": tuple(transforms.std),
+        "mean": (0.5,) * 3 if rescaled else tuple(transforms.mean),
+        "std": (0.5,) * 3 if rescaled else tuple(transforms.std),
     }
 
 
@@ -50,8 +55,11 @@ def create(name: str, pretrained: bool = False, num_classes: int = 1000, in_chan
         raise UserError(f"torchvision's {name} takes in_chans=3 only, not {in_chans}")
     if num_classes < 1:
         raise UserError(f"torchvision's {name} needs num_classes >= 1, not {num_classes}")
-    if name in ("googlenet", "inception_v3"):  # without auxiliary heads unless asked for, as in timm
+    if name in RESCALING:  # without auxiliary heads unless asked for, as in timm
         kwargs = {"aux_logits": False, "init_weights": True, **kwargs}
+    accepted = inspect.signature(inspect.signature(torchvision.models.get_model_builder(name)).return_annotation)
+    if "drop_rate" in kwargs and "dropout" in accepted.parameters:
+        kwargs["dropout"] = kwargs.pop("drop_rate")
     network = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
     if pretrained:
         _load(network, _default_weights(name).get_state_dict(check_hash=True))

@@ -113,6 +113,7 @@ def observe(model: nn.Module, images: Tensor, features: list[str], seed: int) ->
     with recorded(model, features) as maps:
         logits = model(images)
     outputs = logits if isinstance(logits, tuple) else (logits,)  # auxiliary heads answer too while training
+    outputs = outputs if model.training else outputs[:1]  # timm's do so in evaluation as well, where nobody asks
     generator = torch.Generator().manual_seed(seed)
     directions = [torch.randn(output.shape, generator=generator, dtype=output.dtype) for output in outputs]
     torch.autograd.backward(outputs, directions)

@@ -6,12 +6,12 @@ import math
 import pytest
 import timm
 import torch
-from families import AS_RESET, SMALL, images_for, reference_source
+from families import AS_RESET, REORDERED, SMALL, images_for, reference_source
 from safetensors.torch import save_file
 from torch import nn
 
 import cnnbench.models as models
-from cnnbench.layers import Stage
+from cnnbench.layers import Branches, Stage
 
 
 def smallest_of_each_architecture() -> list[str]:
@@ -19,7 +19,7 @@ def smallest_of_each_architecture() -> list[str]:
     smallest: dict[tuple[str, str], tuple[int, str]] = {}
     for name in models.list_models():
         with torch.device("meta"):
-            count = sum(p.numel() for p in models.create_model(name).parameters())
+            count = sum(p.numel() for p in models.create_model(name, **SMALL.get(name, {})).parameters())
         architecture = (models.model_info(name).architecture, models.model_info(name).paper.title)
         smallest[architecture] = min(smallest.get(architecture, (math.inf, "")), (count, name))
     return sorted(name for _, name in smallest.values())
@@ -76,7 +76,9 @@ def test_head_in_parts(name):
     assert before.shape == (2, ours_model.head_hidden_size)
     classifier = ours_model.get_classifier()
     before = before.reshape(*before.shape, *[1] * (classifier.weight.ndim - 2))  # a 1x1 convolution wants a map
-    torch.testing.assert_close(classifier(before).flatten(1), theirs_model(images), rtol=0, atol=0)
+    logits, theirs_logits = classifier(before).flatten(1), theirs_model(images)
+    rounding = 1e-5 * theirs_logits.abs().max().item() if name in REORDERED else 0
+    torch.testing.assert_close(logits, theirs_logits, rtol=0, atol=rounding)
 
 
 def theirs_features(theirs_model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -132,6 +134,8 @@ def test_features_only(name, indices):
 def test_reset_classifier(name, num_classes, global_pool):
     """A network with a new head is the network that was built with that head."""
     kwargs = {} if global_pool is None else {"global_pool": global_pool}
+    if kwargs.keys() - arguments_of(name):
+        pytest.skip("this architecture has one pooling only")
     built = create(name, num_classes=num_classes, **kwargs, **AS_RESET.get(name, {})).eval()
     reset = create(name).eval()
     reset.reset_classifier(num_classes, global_pool)
@@ -178,7 +182,7 @@ def test_grad_checkpointing_recomputes():
 @every_architecture
 def test_grad_checkpointing_keeps_less(name):
     model = create(name, num_classes=5)
-    if not any(isinstance(module, Stage) for module in model.modules()):
+    if not any(isinstance(module, Stage | Branches) for module in model.modules()):
         pytest.skip("no row of blocks to compute again")
     kept = [kept_bytes(model, images_for(name, 2), enable) for enable in (False, True)]
     assert kept[1] < kept[0]

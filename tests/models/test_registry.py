@@ -114,7 +114,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
 
 BAD_INPUT = {
     "model": ({"name": "resnet5O"}, "unknown model 'resnet5O'; did you mean 'resnet50', "),
-    "model of timm": ({"name": "vgg11"}, "unknown model 'vgg11'; timm has it: source='timm'"),
+    "model of timm": ({"name": "xception41"}, "unknown model 'xception41'; timm has it: source='timm'"),
     "model in timm": (
         {"name": "resnt18", "source": "timm"},
         "timm has no model 'resnt18'; did you mean 'resnet18'",

@@ -1,0 +1,34 @@
+"""Convolution, norm, activation: the unit of which the Inception networks are made."""
+
+from torch import Tensor, nn
+
+
+class ConvNormAct(nn.Module):
+    """A convolution without bias, BatchNorm and ReLU.
+
+    Args:
+        in_channels: Channels that come in.
+        out_channels: Channels that go out.
+        kernel_size: Side of the kernel, or its height and width.
+        stride: Of the convolution.
+        padding: As `nn.Conv2d` takes it.
+        eps: BatchNorm's.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int = 1,
+        padding: int | tuple[int, int] = 0,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels, eps)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, H', W')."""
+        return self.act(self.bn(self.conv(x)))
