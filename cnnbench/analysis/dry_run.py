@@ -23,23 +23,31 @@ def prepare(model: nn.Module, input_size: InputSize = None, in_chans: int | None
         in_chans: Channels of the image; None: those of `input_size`, or else of the first convolution.
 
     Returns:
-        The copy, and an image (1, channels, height, width), both on the meta device.
+        The copy (the network itself where it has no data and is in evaluation mode already), and an image
+        (1, channels, height, width), both on the meta device.
 
     Raises:
-        UserError: If the size is no image size, or the network cannot run on it without data.
+        UserError: If the size is no image size.
     """
     channels, height, width = _image_shape(model, input_size, in_chans)
-    copy = meta_copy(model).eval()
+    copy = model if _is_bare(model) else meta_copy(model).eval()
     dtype = next((parameter.dtype for parameter in copy.parameters()), torch.float32)
-    image = torch.empty(1, channels, height, width, device="meta", dtype=dtype)
+    return copy, torch.empty(1, channels, height, width, device="meta", dtype=dtype)
+
+
+def dry_run(model: nn.Module, image: Tensor) -> None:
+    """Run what `prepare` returned.
+
+    Raises:
+        UserError: If the network cannot run on that image without data.
+    """
     try:
         with unfused():
-            copy(image)
+            model(image)
     except Exception as error:  # whatever somebody else's forward raises
         name = type(model).__name__
         shape = "x".join(map(str, image.shape[1:]))
         raise UserError(f"{name} cannot run on an image of {shape} without data: {first_line(error)}") from error
-    return copy, image
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
@@ -60,6 +68,11 @@ def unfused() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _is_bare(model: nn.Module) -> bool:
+    tensors = (*model.parameters(), *model.buffers())
+    return not any(module.training for module in model.modules()) and all(tensor.is_meta for tensor in tensors)
 
 
 def _on_meta(tensor: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from cnnbench.analysis.dry_run import InputSize, prepare, unfused
+from cnnbench.analysis.dry_run import InputSize, dry_run, prepare, unfused
 from cnnbench.analysis.parameters import count_parameters
 from cnnbench.analysis.propagation import FieldMode
 from cnnbench.analysis.report import ReceptiveField
@@ -78,6 +78,7 @@ def inspect_layers(model: nn.Module, input_size: InputSize = None, in_chans: int
         UserError: If the network cannot run on such an image.
     """
     copy, image = prepare(model, input_size, in_chans)
+    dry_run(copy, image)
     recorder = _Recorder(copy)
     with unfused(), FlopCounterMode(display=False) as counter, FieldMode(image) as fields:
         output = recorder.run(image, fields, counter)

@@ -3,7 +3,7 @@
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cnnbench.analysis.dry_run import InputSize, prepare, unfused
+from cnnbench.analysis.dry_run import InputSize, dry_run, prepare
 
 
 def count_macs(module: nn.Module, input_size: InputSize = None, in_chans: int | None = None) -> int:
@@ -24,6 +24,6 @@ def count_macs(module: nn.Module, input_size: InputSize = None, in_chans: int | 
         UserError: If the network cannot run on such an image.
     """
     copy, image = prepare(module, input_size, in_chans)
-    with unfused(), FlopCounterMode(display=False) as counter:
-        copy(image)
+    with FlopCounterMode(display=False) as counter:
+        dry_run(copy, image)
     return counter.get_total_flops() // 2

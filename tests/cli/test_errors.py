@@ -99,11 +99,6 @@ def test_commands(mistake, words, named):
     assert named in mistake(*words.split())
 
 
-def test_models(capsys):
-    assert main(["models", "--foo"]) == 2
-    assert capsys.readouterr().err == "cnnbench: error: unrecognized arguments: --foo\n"
-
-
 # ---------------------------------------------------------------------- recipes
 
 # A dotted key of `lenet5.yaml`, its new value (... to drop it) -> words of the message.
