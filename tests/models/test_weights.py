@@ -116,3 +116,31 @@ def test_refused(tmp_path):
         resnet(weights=tmp_path / "w.pth", features_only=True)
     with pytest.raises(UserError, match="weights and pretrained exclude each other"):
         resnet(weights=tmp_path / "w.pth", pretrained=True)
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("here", [False, True])
+def test_auxiliary_heads_need_not_be_there(tmp_path, there, here):
+    """What both have is loaded; an auxiliary head that only the network has, or for other classes, starts anew."""
+    state = models.create_model("googlenet", source="torchvision", aux_logits=there, num_classes=7).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    loaded = models.create_model("googlenet", aux_logits=here, num_classes=7, weights=tmp_path / "w.pth").state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items() if key in state)
+    overlay = {"file": str(tmp_path / "w.pth"), "url": "", "num_classes": 7}
+    other = models.create_model(
+        "googlenet", aux_logits=here, num_classes=3, pretrained=True, pretrained_cfg_overlay=overlay
+    ).state_dict()
+    assert torch.equal(other["inception5b.branch1.conv.weight"], state["inception5b.branch1.conv.weight"])
+
+
+def test_published_weights_see_images_in_their_range():
+    """What torchvision rescales in the network, mean and standard deviation say here: both are one function."""
+    cfg = models.pretrained_cfg("googlenet")
+    assert cfg["mean"] == cfg["std"] == (0.5, 0.5, 0.5)
+    assert models.pretrained_cfg("googlenet", "torchvision")["mean"] == cfg["mean"]
+    rescaling = models.create_model("googlenet", source="torchvision", transform_input=True, num_classes=7).eval()
+    plain = models.create_model("googlenet", num_classes=7).eval()
+    plain.load_state_dict(rescaling.state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    imagenet = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).reshape(2, 3, 1, 1)
+    torch.testing.assert_close(plain((images - 0.5) / 0.5), rescaling((images - imagenet[0]) / imagenet[1]))
