@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := cnnbench tests notebooks
+# Processes that run tests, each with one thread: small networks gain nothing from a second.
+WORKERS ?= 2
 
 .PHONY: help demo test test-all lint format clean
 .DEFAULT_GOAL := help
@@ -20,9 +22,9 @@ demo: $(VENV)/.installed  ## train ConvNeXt on bundled handwritten digits, track
 	$(BIN)/python -m cnnbench fit --config configs/convnext_t.yaml
 
 test: $(VENV)/.installed  ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-test-all: $(VENV)/.installed  ## run the slow tests too: the largest models
+test-all: $(VENV)/.installed  ## run the slow tests too: the largest models, which need 20 GB of memory
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: $(VENV)/.installed  ## check style and formatting

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cnnbench.layers import DropPath, GlobalPool, Network, SqueezeExcite, Stage, linear
+from cnnbench.layers import ConvNormAct, DropPath, GlobalPool, Network, SqueezeExcite, Stage, linear
 from cnnbench.models.registry import Paper, register
 
 
@@ -51,18 +51,6 @@ def stage_table(w0: int, wa: float, wm: float, depth: int, group_width: int) -> 
     ]
 
 
-def conv_norm(
-    in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1, groups: int = 1, act: bool = True
-) -> nn.Sequential:
-    """Return a convolution with its norm and, unless `act` is False, a ReLU."""
-    padding = kernel_size // 2
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
-    layers = OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_channels))
-    if act:
-        layers["act"] = nn.ReLU(inplace=True)
-    return nn.Sequential(layers)
-
-
 class Bottleneck(nn.Module):
     """A 1x1, a 3x3 group and a 1x1 convolution, all of one width, with a shortcut around them (figure 4).
 
@@ -79,14 +67,14 @@ class Bottleneck(nn.Module):
         self, in_channels: int, width: int, stride: int, group_width: int, se_ratio: float, drop_path: float
     ) -> None:
         super().__init__()
-        self.conv1 = conv_norm(in_channels, width)
-        self.conv2 = conv_norm(width, width, 3, stride, groups=width // group_width)
+        self.conv1 = ConvNormAct(in_channels, width, 1)
+        self.conv2 = ConvNormAct(width, width, 3, stride, padding=1, groups=width // group_width)
         self.se = SqueezeExcite(width, round(in_channels * se_ratio)) if se_ratio else nn.Identity()
-        self.conv3 = conv_norm(width, width, act=False)
+        self.conv3 = ConvNormAct(width, width, 1, act=False)
         self.act3 = nn.ReLU(inplace=True)
         self.downsample: nn.Module = nn.Identity()
         if stride > 1 or in_channels != width:
-            self.downsample = conv_norm(in_channels, width, stride=stride, act=False)
+            self.downsample = ConvNormAct(in_channels, width, 1, stride, act=False)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -145,7 +133,7 @@ class RegNet(Network):
             raise ValueError(
                 f"a RegNet has four stages, but w0={w0}, wa={wa}, wm={wm}, depth={depth} give {len(table)}"
             )
-        self.stem = conv_norm(in_chans, stem_width, 3, stride=2)
+        self.stem = ConvNormAct(in_chans, stem_width, 3, stride=2, padding=1)
         self.feature_info = [{"num_chs": stem_width, "reduction": 2, "module": "stem"}]
 
         rates = iter(torch.linspace(0, drop_path_rate, depth, device="cpu").tolist())
@@ -218,31 +206,25 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2003.13678",
 )
 
+VARIANTS = {  # w0, wa, wm, depth, group_size, se_ratio, and the top-1 of the published weights
+    "regnetx_002": (24, 36.44, 2.49, 13, 8, 0.0, 68.758),
+    "regnetx_004": (24, 24.48, 2.54, 22, 16, 0.0, 72.482),
+    "regnetx_008": (56, 35.73, 2.28, 16, 16, 0.0, 77.294),
+    "regnetx_016": (80, 34.01, 2.25, 18, 24, 0.0, 79.440),
+    "regnetx_032": (88, 26.31, 2.25, 25, 48, 0.0, 80.916),
+    "regnety_002": (24, 36.44, 2.49, 13, 8, 0.25, 70.288),
+    "regnety_004": (48, 27.89, 2.09, 16, 8, 0.25, 75.594),
+    "regnety_008": (56, 38.84, 2.4, 14, 16, 0.25, 76.334),
+    "regnety_016": (48, 20.71, 2.65, 27, 24, 0.25, 80.668),
+    "regnety_032": (80, 42.63, 2.66, 21, 24, 0.25, 82.724),
+}
+
 register(
     RegNet,
     PAPER,
     {
-        "regnetx_002": {"w0": 24, "wa": 36.44, "wm": 2.49, "depth": 13, "group_size": 8},
-        "regnetx_004": {"w0": 24, "wa": 24.48, "wm": 2.54, "depth": 22, "group_size": 16},
-        "regnetx_008": {"w0": 56, "wa": 35.73, "wm": 2.28, "depth": 16, "group_size": 16},
-        "regnetx_016": {"w0": 80, "wa": 34.01, "wm": 2.25, "depth": 18, "group_size": 24},
-        "regnetx_032": {"w0": 88, "wa": 26.31, "wm": 2.25, "depth": 25, "group_size": 48},
-        "regnety_002": {"w0": 24, "wa": 36.44, "wm": 2.49, "depth": 13, "group_size": 8, "se_ratio": 0.25},
-        "regnety_004": {"w0": 48, "wa": 27.89, "wm": 2.09, "depth": 16, "group_size": 8, "se_ratio": 0.25},
-        "regnety_008": {"w0": 56, "wa": 38.84, "wm": 2.4, "depth": 14, "group_size": 16, "se_ratio": 0.25},
-        "regnety_016": {"w0": 48, "wa": 20.71, "wm": 2.65, "depth": 27, "group_size": 24, "se_ratio": 0.25},
-        "regnety_032": {"w0": 80, "wa": 42.63, "wm": 2.66, "depth": 21, "group_size": 24, "se_ratio": 0.25},
+        name: dict(zip(("w0", "wa", "wm", "depth", "group_size", "se_ratio"), row[:-1], strict=True))
+        for name, row in VARIANTS.items()
     },
-    top1={
-        "regnetx_002": 68.758,
-        "regnetx_004": 72.482,
-        "regnetx_008": 77.294,
-        "regnetx_016": 79.440,
-        "regnetx_032": 80.916,
-        "regnety_002": 70.288,
-        "regnety_004": 75.594,
-        "regnety_008": 76.334,
-        "regnety_016": 80.668,
-        "regnety_032": 82.724,
-    },
+    top1={name: row[-1] for name, row in VARIANTS.items()},
 )

@@ -38,8 +38,8 @@ class ClassificationTask(Task):
         mixup: Alpha of mixup (Zhang et al. 2018, arXiv:1710.09412); 0: off. With `cutmix` too, each batch
             takes one of both.
         cutmix: Alpha of CutMix (Yun et al. 2019, arXiv:1905.04899); 0: off.
-        aux_weight: Weight of the losses of auxiliary heads, where the network has some: 0.3 in GoogLeNet
-            (`model_args: {aux_logits: true}`), 0.4 in Inception v3's published code.
+        aux_weight: Weight of the losses of auxiliary heads, where the network has some (`model_args:
+            {aux_logits: true}`); None: the network's own, and 0.3 where it tells none.
         compile: Compile the network with `torch.compile`.
         channels_last: Keep weights and images in channels-last memory format.
 
@@ -63,7 +63,7 @@ class ClassificationTask(Task):
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         cutmix: float = 0.0,
-        aux_weight: float = 0.3,
+        aux_weight: float | None = None,
         compile: bool = False,
         channels_last: bool = False,
     ) -> None:
@@ -71,7 +71,7 @@ class ClassificationTask(Task):
             raise UserError(f"label_smoothing is {label_smoothing}, but must be at least 0 and below 1")
         if min(mixup, cutmix) < 0:
             raise UserError(f"mixup is {mixup} and cutmix {cutmix}, but neither may be negative")
-        if aux_weight < 0:
+        if aux_weight is not None and aux_weight < 0:
             raise UserError(f"aux_weight is {aux_weight}, but may not be negative")
         super().__init__(
             *(name, source, pretrained, weights, num_classes, in_chans, model_args, optim, compile, channels_last),
@@ -99,7 +99,9 @@ class ClassificationTask(Task):
         logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)  # (B, num_classes) each
         loss = self._loss(logits, targets)
         if auxiliary:
-            loss = loss + self.hparams.aux_weight * sum(self._loss(output, targets) for output in auxiliary)
+            weight = self.hparams.aux_weight
+            weight = getattr(self.network, "aux_weight", 0.3) if weight is None else weight
+            loss = loss + weight * sum(self._loss(output, targets) for output in auxiliary)
         if self.is_logging_step or self.trainer.is_last_batch:  # the last is shown, also in an epoch of few steps
             self.log("train/loss", loss.detach(), sync_dist=True)  # exact: training batches are of equal size
         if self.mix is None:  # a mixed image has no single label to count

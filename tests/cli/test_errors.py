@@ -115,7 +115,7 @@ CHANGES = [
     ("data.class_path", "DigitDataModule", "data: no class 'DigitDataModule'; did you mean 'DigitsDataModule'"),
     ("model.init_args.name", ..., "model: ClassificationTask needs name"),
     ("model.init_args.nmae", "x", "unknown key 'model.nmae'; did you mean 'model.name'?"),
-    ("model.init_args.optim", "adamw", "model.optim is 'adamw', but must be a mapping of clip_grad, lr"),
+    ("model.init_args.optim", "adamw", "model.optim is 'adamw', but must be a mapping of clip_grad, decay_epochs"),
     ("model.init_args.optim.lrr", 1, "did you mean 'model.optim.lr'?"),
     ("model.init_args.optim.lr", [1], "model.optim.lr is '[1]', but must be float"),
     ("model.init_args.optim.lr", -1, "optim.lr is -1.0, but must be a number of at least 0"),
@@ -392,6 +392,6 @@ def test_ctrl_c_keeps_the_last_checkpoint(tmp_path):
 
 
 def test_a_reader_who_leaves():
-    command = f"{sys.executable} -u -m cnnbench models | true"
+    command = f"{sys.executable} -u -m cnnbench models lenet5 | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert done.stderr == ""

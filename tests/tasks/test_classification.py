@@ -1,11 +1,14 @@
 """The task under Lightning's Trainer, against losses, metrics and updates computed by hand."""
 
+import copy
+
 import lightning.pytorch as pl
 import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.loggers import CSVLogger
 from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
+from torch import nn
 
 from cnnbench import ClassificationTask, DigitsDataModule, OptimConfig
 from cnnbench.errors import UserError
@@ -165,3 +168,28 @@ def test_compiled_and_channels_last(tmp_path):
     trainer(tmp_path, limit_train_batches=1, limit_val_batches=0).fit(task, DigitsDataModule(in_chans=3))
     assert task.network._compiled_call_impl is not None
     assert task.network.c1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+class TwoHeads(nn.Module):
+    """A network whose auxiliary head answers too while it trains."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.head = network, nn.Linear(32 * 32, 10)
+
+    def forward(self, x):
+        logits = self.network(x)
+        return (logits, self.head(x.flatten(1))) if self.training else logits
+
+
+@pytest.mark.parametrize(("given", "of_network", "expected"), [(None, None, 0.3), (None, 0.4, 0.4), (2.0, 0.4, 2.0)])
+def test_auxiliary_heads_learn_by_their_weight(tmp_path, given, of_network, expected):
+    task = lenet5(Recorded, num_classes=10, in_chans=1, aux_weight=given)
+    task.network = TwoHeads(task.network)
+    if of_network is not None:
+        task.network.aux_weight = of_network
+    heads = copy.deepcopy(task.network).train()
+    trainer(tmp_path, limit_train_batches=1, limit_val_batches=1).fit(task, DigitsDataModule())
+    batch, loss = task.seen[0]
+    losses = [F.cross_entropy(output, batch["label"]).item() for output in heads(batch["image"])]
+    assert loss.item() == pytest.approx(losses[0] + expected * losses[1], rel=1e-5)
