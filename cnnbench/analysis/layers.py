@@ -146,10 +146,13 @@ class _Recorder:
                 running[-1][1] += spent
             self._add(module, output, (spent - children) // 2, fields)
 
-        for module in self.names:
-            module.register_forward_pre_hook(enter)
-            module.register_forward_hook(leave)
-        return self.model(image)
+        handles = [module.register_forward_pre_hook(enter) for module in self.names]
+        handles += [module.register_forward_hook(leave) for module in self.names]
+        try:
+            return self.model(image)
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def rest(self) -> list[Layer]:
         """Return the layers that have parameters but were not called."""

@@ -38,8 +38,8 @@ def run(args: Sequence[str] | None) -> None:
     names = _names(options)
     rows = _rows(names, options.source)
     if options.sort != "name" or options.descending:
-        known = [row for row in rows if row[options.sort] is not None]
-        unknown = [row for row in rows if row[options.sort] is None]
+        known = [row for row in rows if row.get(options.sort) is not None]
+        unknown = [row for row in rows if row.get(options.sort) is None]
         rows = sorted(known, key=lambda row: row[options.sort], reverse=options.descending) + unknown
     print_rows(rows, COLUMNS, options.format)
 

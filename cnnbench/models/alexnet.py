@@ -144,7 +144,7 @@ PAPER = Paper(
 )
 
 FEATURES = {"out_indices": (0, 1, 2, 3), "flatten_sequential": True}
-ENDS = {"first_conv": "features.0", "classifier": "classifier.6"}
+ENDS = {"first_conv": "features.0", "classifier": "classifier.6", "pool_size": (6, 6)}
 
 register(
     AlexNet,

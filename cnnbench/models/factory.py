@@ -49,7 +49,7 @@ def create_model(
     kwargs = {key: value for key, value in kwargs.items() if value is not None}
     cfg = pretrained_cfg(name, source)
     label = name if source == "cnnbench" else f"{source}'s {name}"
-    _check_numbers(label, kwargs)
+    _check_arguments(label, kwargs)
     if pretrained and not _has_weights(cfg):
         raise UserError(f"{label} has no published weights: leave pretrained out")
     if weights is not None and (pretrained or kwargs.get("features_only")):
@@ -58,8 +58,7 @@ def create_model(
     build = _builder(name, source)
     network = _built(build, label, pretrained, kwargs)
     if weights is not None:
-        reference = model_info(name).reference if is_registered(name) else f"timm/{name}"
-        load_weights(network, weights, timm_entries.conversion(reference))
+        load_weights(network, weights, _conversion(name, source))
     return network
 
 
@@ -96,6 +95,13 @@ def _built(build: partial, label: str, pretrained: bool, kwargs: dict[str, Any])
         if not kwargs:
             raise
         raise UserError(f"{label} {_explain(error, build, kwargs)}") from error
+
+
+def _conversion(name: str, source: str) -> Any:
+    """Return what brings weights that were published in another form into that of the network."""
+    if source == "torchvision":
+        return None
+    return timm_entries.conversion(model_info(name).reference if is_registered(name) else f"timm/{name}")
 
 
 def _builder(name: str, source: str) -> partial:
@@ -136,11 +142,13 @@ def _has_weights(cfg: dict[str, Any]) -> bool:
     return any(cfg.get(key) for key in ("url", "file", "hf_hub_id"))
 
 
-def _check_numbers(label: str, kwargs: dict[str, Any]) -> None:
+def _check_arguments(label: str, kwargs: dict[str, Any]) -> None:
     for argument, least in (("in_chans", 1), ("num_classes", 0)):
         value = kwargs.get(argument, least)
         if not isinstance(value, int) or value < least:
             raise UserError(f"{label} needs {argument} to be a whole number of at least {least}, not {value!r}")
+    if kwargs.get("features_only") and kwargs.get("aux_logits"):
+        raise UserError(f"{label}: features_only and aux_logits exclude each other")
     if "out_indices" in kwargs and not kwargs.get("features_only"):
         raise UserError(f"{label} takes out_indices only together with features_only=True")
 

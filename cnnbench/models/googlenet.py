@@ -176,6 +176,6 @@ register(
     PAPER,
     {"googlenet": {}},
     reference="torchvision/{name}",
-    pretrained_cfg={"first_conv": "conv1.conv", "classifier": "fc"},
+    pretrained_cfg={"first_conv": "conv1.conv", "classifier": "fc", "pool_size": (7, 7)},
     top1={"googlenet": 69.778},
 )

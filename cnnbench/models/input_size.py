@@ -1,5 +1,7 @@
 """Whether images are large enough for a network, found without computing anything."""
 
+import inspect
+
 import torch
 from timm.models import get_model_input_config
 from torch import nn
@@ -32,7 +34,8 @@ def check_input_size(network: nn.Module, in_chans: int, image_size: tuple[int, i
     config = get_model_input_config(network)
     own = config["input_size"][1:]
     if config["fixed_input_size"] and _runs(network, in_chans, own):
-        raise UserError(f"{name} takes images of {'x'.join(map(str, own))} pixels, not {given}; img_size sets another")
+        hint = "; img_size sets another" if "img_size" in inspect.signature(type(network)).parameters else ""
+        raise UserError(f"{name} takes images of {'x'.join(map(str, own))} pixels, not {given}{hint}")
     low = min(image_size)
     high = next((size for size in _candidates(low) if _runs(network, in_chans, _at_least(image_size, size))), None)
     if high is not None:

@@ -1,5 +1,7 @@
 """Our models in timm's registry: `timm.create_model("cnnbench_resnet50")` and timm's scripts run them."""
 
+import inspect
+import logging
 import sys
 import warnings
 from collections import deque
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from cnnbench.models.registry import ModelInfo
 
 PREFIX = "cnnbench_"
+
+_log = logging.getLogger(__name__)
 
 default_cfgs: dict[str, DefaultCfg] = {}  # timm's register_model looks an entry's weights up here, by this name
 
@@ -93,20 +97,34 @@ def conversion(reference: Any) -> Any:
     """
     name = reference.partition("timm/")[2] if isinstance(reference, str) else ""
     module = sys.modules[timm.models.model_entrypoint(name).__module__] if timm.is_model(name) else None
-    of_timm = getattr(module, "checkpoint_filter_fn", None)
+    filters = [getattr(module, name) for name in ("checkpoint_filter_fn", "_filter_fn") if hasattr(module, name)]
 
     def convert(weights: Mapping[str, Any], network: nn.Module) -> Mapping[str, Any]:
-        return _with_own_auxiliary_heads(of_timm(weights, network) if of_timm else weights, network)
+        for of_timm in filters[:1]:
+            takes_network = len(inspect.signature(of_timm).parameters) > 1
+            weights = of_timm(weights, network) if takes_network else of_timm(weights)
+        return _with_own_auxiliary_heads(weights, network)
 
     return convert
 
 
 def _with_own_auxiliary_heads(weights: Mapping[str, Any], network: nn.Module) -> Mapping[str, Any]:
-    """Leave out auxiliary heads that the network lacks, and take its own where the weights have none that fits."""
-    names = {path.partition(".")[0] for path in getattr(network, "auxiliary_classifiers", ())}
-    fitting = {key: value for key, value in weights.items() if key.partition(".")[0] not in names}
-    for key, own in network.state_dict().items():
-        if key.partition(".")[0] in names:
-            published = weights.get(key, own)
-            fitting[key] = published if published.shape == own.shape else own
-    return fitting
+    """Leave out auxiliary heads that the network lacks; let one start anew that the weights lack, or its last layer.
+
+    A head of which only a part is there stays as it is: loading it will name what is missing.
+    """
+    weights, own = dict(weights), network.state_dict()
+    for path in getattr(network, "auxiliary_classifiers", ()):
+        head = path.partition(".")[0] + "."
+        wanted = [key for key in own if key.startswith(head)]
+        published = [key for key in weights if key.startswith(head)]
+        if not wanted:
+            weights = {key: value for key, value in weights.items() if key not in published}
+            continue
+        last = [f"{path}.weight", f"{path}.bias"]
+        others = any(key in own and key in weights and own[key].shape != weights[key].shape for key in last)
+        anew = (last if others else []) if published else wanted
+        weights |= {key: own[key] for key in anew if key in own}
+        if anew:
+            _log.warning("the auxiliary head %s starts anew", path if published else head[:-1])
+    return weights

@@ -120,7 +120,7 @@ class VGG(Network):
         self._note_feature(in_chans, 2 ** len(depths), len(layers) - 1)
         self.features = PooledStage(*layers)
 
-        self.num_features, self.head_hidden_size = in_chans, 4096
+        self.num_features = in_chans
         self.pre_logits = ConvMlp(in_chans, int(4096 * mlp_ratio), 4096, drop_rate)
         self.head = Head(4096, num_classes, global_pool, drop_rate)
         self.head_hidden_size = self.head.num_features

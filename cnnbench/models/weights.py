@@ -1,6 +1,7 @@
 """Weights from a file: any network's, as timm, torchvision, torch or a run of ours has written them."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from timm.models import adapt_input_conv, load_state_dict
 from torch import Tensor, nn
 
-from cnnbench.errors import UserError, first_line
+from cnnbench.errors import UserError
 
 StateDict = Mapping[str, Any]
 
@@ -54,9 +55,9 @@ def _read(path: Path) -> StateDict:
     try:
         weights = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # torch, timm and safetensors raise what their parsers raise
-        if "weights_only" in str(error):
+        if re.search(r"Unsupported globals?:|not an allowed global", f"{error} {error.__cause__}"):
             raise UserError(f"{path} holds more than weights, and is not opened: that could run its code") from error
-        raise UserError(f"{path} cannot be read as weights: {first_line(error)}") from error
+        raise UserError(f"{path} cannot be read as weights: it is damaged, or a file of another kind") from error
     if not isinstance(weights, Mapping) or not any(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"{path} holds no weights")
     of_run = {key.removeprefix(_RUN_PREFIX): value for key, value in weights.items() if key.startswith(_RUN_PREFIX)}

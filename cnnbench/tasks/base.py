@@ -76,7 +76,7 @@ class Task(LightningModule, ABC):
         else:
             super().__setattr__(name, value)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Run the network on normalised images (B, C, H, W)."""
         if self.hparams.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -105,8 +105,18 @@ class Task(LightningModule, ABC):
             self._build_network(from_scratch=bool(self.trainer.ckpt_path))
         if data is not None:
             check_input_size(self.network, self.hparams.in_chans, to_2tuple(data.image_size))
+        self._own_norms = _norms_with_a_forward_of_their_own(self.network)
         if self.hparams.compile and self.network._compiled_call_impl is None:
             self.network.compile()  # in place: the keys of the state dict stay as they are
+
+    def on_fit_start(self) -> None:
+        """Refuse a network that `sync_batchnorm` has made another: torch replaces what only derives from BatchNorm.
+
+        Raises:
+            UserError: It has norms that do more than normalise.
+        """
+        if any(isinstance(self.network.get_submodule(name), nn.SyncBatchNorm) for name in self._own_norms):
+            raise UserError(f"trainer.sync_batchnorm is not for {self.hparams.name}: its norms hold the ReLUs too")
 
     @property
     def _data(self) -> LightningDataModule | None:
@@ -238,6 +248,12 @@ class Task(LightningModule, ABC):
         if saved and own and (differing := [pair for pair in zip(saved, own, strict=False) if pair[0] != pair[1]]):
             theirs, ours = differing[0]
             raise UserError(f"{path} was trained on other classes: {theirs!r}, where the data has {ours!r}")
+
+
+def _norms_with_a_forward_of_their_own(network: nn.Module) -> list[str]:
+    plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    norms = ((name, m) for name, m in network.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    return [name for name, norm in norms if type(norm) not in plain]
 
 
 def _shapes(state_dict: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
 from cnnbench.errors import UserError
+from cnnbench.models import list_models, model_info
 from cnnbench.tasks.base import Task
 from cnnbench.tasks.optim import OptimConfig
 
@@ -39,7 +40,8 @@ class ClassificationTask(Task):
             takes one of both.
         cutmix: Alpha of CutMix (Yun et al. 2019, arXiv:1905.04899); 0: off.
         aux_weight: Weight of the losses of auxiliary heads, where the network has some (`model_args:
-            {aux_logits: true}`); None: the network's own, and 0.3 where it tells none.
+            {aux_logits: true}`); None: that of the paper's network here, whoever wrote the one that trains, or
+            else 0.3.
         compile: Compile the network with `torch.compile`.
         channels_last: Keep weights and images in channels-last memory format.
 
@@ -99,9 +101,7 @@ class ClassificationTask(Task):
         logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)  # (B, num_classes) each
         loss = self._loss(logits, targets)
         if auxiliary:
-            weight = self.hparams.aux_weight
-            weight = getattr(self.network, "aux_weight", 0.3) if weight is None else weight
-            loss = loss + weight * sum(self._loss(output, targets) for output in auxiliary)
+            loss = loss + self.aux_weight * sum(self._loss(output, targets) for output in auxiliary)
         if self.is_logging_step or self.trainer.is_last_batch:  # the last is shown, also in an epoch of few steps
             self.log("train/loss", loss.detach(), sync_dist=True)  # exact: training batches are of equal size
         if self.mix is None:  # a mixed image has no single label to count
@@ -109,6 +109,14 @@ class ClassificationTask(Task):
             self._hits += (logits.detach().argmax(dim=1) == labels).sum()
             self._counted += len(labels)
         return loss
+
+    @property
+    def aux_weight(self) -> float:
+        """Weight of the losses of auxiliary heads."""
+        if self.hparams.aux_weight is not None:
+            return self.hparams.aux_weight
+        name = self.hparams.name
+        return getattr(model_info(name).network, "aux_weight", 0.3) if name.partition(".")[0] in list_models() else 0.3
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(logits, targets, label_smoothing=self.hparams.label_smoothing)

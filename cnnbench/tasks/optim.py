@@ -66,6 +66,9 @@ class OptimConfig:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UserError(f"optim.{name} is {value}, but must be a number of at least 0")
+        for name in ("decay_epochs", "decay_rate"):
+            if getattr(self, name) == 0:
+                raise UserError(f"optim.{name} is 0, but must be more")
 
     @classmethod
     def of(cls, value: "OptimConfig | Mapping[str, Any] | None") -> "OptimConfig":

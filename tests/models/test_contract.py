@@ -66,6 +66,17 @@ def test_pretrained_cfg_is_the_references(name):
     assert {"mean", "std", "interpolation", "crop_pct", "input_size", "pool_size"} <= ours.keys()
 
 
+@every_architecture
+def test_pretrained_cfg_tells_pool_size_and_ends(name):
+    cfg = models.pretrained_cfg(name)
+    with torch.device("meta"):
+        model = models.create_model(name).eval()
+        features = model.forward_features(torch.empty(1, *cfg["input_size"]))
+    if features.ndim == 4:  # not tokens
+        assert features.shape[2:] == tuple(cfg["pool_size"])
+    assert model.get_submodule(cfg["first_conv"]).weight.ndim == 4
+
+
 @beside_timm
 def test_head_in_parts(name):
     ours_model, theirs_model = ours_and_theirs(name)

@@ -144,3 +144,26 @@ def test_published_weights_see_images_in_their_range():
     images = torch.rand(2, 3, 64, 64)
     imagenet = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).reshape(2, 3, 1, 1)
     torch.testing.assert_close(plain((images - 0.5) / 0.5), rescaling((images - imagenet[0]) / imagenet[1]))
+
+
+def test_torchvisions_vgg_is_converted(tmp_path):
+    """timm, whose form ours has, lays the fully connected layers out as convolutions."""
+    theirs = models.create_model("vgg11", source="torchvision")
+    torch.save(theirs.state_dict(), tmp_path / "vgg11.pth")
+    ours = models.create_model("vgg11", weights=tmp_path / "vgg11.pth")
+    images = torch.randn(1, 3, 224, 224)
+    torch.testing.assert_close(ours.eval()(images), theirs.eval()(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_damaged_file_is_not_called_dangerous(tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"\x80\x02garbage" * 9)
+    with pytest.raises(UserError, match=r"w\.pth cannot be read as weights"):
+        resnet(weights=tmp_path / "w.pth")
+
+
+def test_a_part_of_an_auxiliary_head_is_missed_by_name(tmp_path):
+    state = models.create_model("googlenet", num_classes=7, aux_logits=True).state_dict()
+    del state["aux1.conv.conv.weight"]
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"googlenet; missing: aux1\.conv\.conv\.weight$"):
+        models.create_model("googlenet", num_classes=7, aux_logits=True, weights=tmp_path / "w.pth")

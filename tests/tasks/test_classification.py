@@ -182,14 +182,30 @@ class TwoHeads(nn.Module):
         return (logits, self.head(x.flatten(1))) if self.training else logits
 
 
-@pytest.mark.parametrize(("given", "of_network", "expected"), [(None, None, 0.3), (None, 0.4, 0.4), (2.0, 0.4, 2.0)])
-def test_auxiliary_heads_learn_by_their_weight(tmp_path, given, of_network, expected):
+@pytest.mark.parametrize(("given", "expected"), [(None, 0.3), (2.0, 2.0)])
+def test_auxiliary_heads_learn_by_their_weight(tmp_path, given, expected):
     task = lenet5(Recorded, num_classes=10, in_chans=1, aux_weight=given)
     task.network = TwoHeads(task.network)
-    if of_network is not None:
-        task.network.aux_weight = of_network
     heads = copy.deepcopy(task.network).train()
     trainer(tmp_path, limit_train_batches=1, limit_val_batches=1).fit(task, DigitsDataModule())
     batch, loss = task.seen[0]
     losses = [F.cross_entropy(output, batch["label"]).item() for output in heads(batch["image"])]
     assert loss.item() == pytest.approx(losses[0] + expected * losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("source", ["cnnbench", "timm", "torchvision"])
+@pytest.mark.parametrize(("name", "weight"), [("inception_v3", 0.4), ("googlenet", 0.3)])
+def test_auxiliary_heads_weigh_the_same_whoever_wrote_the_network(name, weight, source):
+    if (name, source) != ("googlenet", "timm"):
+        assert ClassificationTask(name, source=source).aux_weight == weight
+
+
+@pytest.mark.parametrize("source", ["cnnbench", "timm"])
+def test_norms_that_rectify_too_are_not_replaced_in_silence(source):
+    """What Lightning's sync_batchnorm does before the fit would leave DenseNet without its ReLUs."""
+    task = ClassificationTask("densenet121", source=source, num_classes=10, in_chans=3)
+    task.configure_model()
+    task.on_fit_start()
+    task.network = nn.SyncBatchNorm.convert_sync_batchnorm(task.network)
+    with pytest.raises(UserError, match="sync_batchnorm is not for densenet121"):
+        task.on_fit_start()

@@ -71,7 +71,7 @@ def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], out
     elif output_format == "csv":
         writer = csv.DictWriter(sys.stdout, [column.key for column in columns], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(records)
+        writer.writerows({key: _flat(value) for key, value in record.items()} for record in records)
     else:
         _print_table(records, columns)
 
@@ -107,6 +107,11 @@ def _widths(records: list[dict[str, Any]], columns: Sequence[Column], room: int)
         widest = max(yielding, key=widths.__getitem__)
         widths[widest] = max(widths[widest] - 1, NARROWEST)
     return widths
+
+
+def _flat(value: Any) -> Any:
+    """Return a pair or a shape as 3x224x224, which a cell of CSV can hold."""
+    return "x".join("" if part is None else str(part) for part in value) if isinstance(value, (tuple, list)) else value
 
 
 def _text(column: Column, value: Any) -> str:
