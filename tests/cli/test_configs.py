@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from cnnbench.cli.fit import FitCLI
+from cnnbench.models import list_models, model_info
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
@@ -37,6 +38,13 @@ def test_recipe_opens_with_its_command_time_and_result(recipe):
     assert head.startswith(f"# python -m cnnbench fit --config configs/{recipe}")
     for word in ("Data", "Time", "Result"):
         assert re.search(rf"^# {word} ", head, re.MULTILINE), word
+    assert "TODO" not in head
+
+
+def test_every_family_has_a_recipe_on_bundled_data():
+    names = {yaml.safe_load((CONFIGS / recipe).read_text())["model"]["init_args"]["name"] for recipe in BUNDLED}
+    papers = {model_info(name).paper.title for name in names}
+    assert papers == {model_info(name).paper.title for name in list_models()}
 
 
 @pytest.mark.parametrize("recipe", BUNDLED)
