@@ -86,7 +86,7 @@ def test_a_gpu_that_is_not_there(mistake):
         ("fit configs/lenet5.yaml", "give a recipe as --config configs/lenet5.yaml"),
         ("fit --config configs/lenet.yaml", "no config at configs/lenet.yaml; did you mean 'configs/lenet5.yaml'"),
         ("fit --config lenet5.yaml", "did you mean 'configs/lenet5.yaml'"),
-        ("fit --config configs", "configs is a directory, not a config; did you mean 'configs/lenet5.yaml'"),
+        ("fit --config configs", "configs is a directory, not a config; did you mean 'configs/"),
         ("fit --config=", "--config needs the path of a recipe"),
         ("test --config configs/lenet5.yaml", "test needs trained weights: --ckpt_path runs/…/checkpoints/best.ckpt"),
         ("predict --config configs/lenet5.yaml", "predict needs trained weights"),

@@ -34,8 +34,16 @@ def test_same_initial_weights(name):
     assert torch.equal(ours_state, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-@pytest.mark.parametrize("name", NAMES)
+HEAVY = ("vgg11", "inception_v3")  # nothing makes them small: one optimiser in every run, the others by test-all
+
+PAIRS = [
+    pytest.param(name, optimiser, marks=[pytest.mark.slow] if name in HEAVY and optimiser != "sgd" else [])
+    for name in NAMES
+    for optimiser in OPTIMISERS
+]
+
+
+@pytest.mark.parametrize(("name", "optimiser"), PAIRS)
 def test_same_losses(name, optimiser):
     rates = {"drop_rate": 0.2, "drop_path_rate": 0.3}
     accepted = inspect.signature(models.model_info(name).network).parameters
