@@ -34,10 +34,8 @@ def test_same_initial_weights(name):
     assert torch.equal(ours_state, torch.get_rng_state())
 
 
-HEAVY = ("vgg11", "inception_v3")  # nothing makes them small: one optimiser in every run, the others by test-all
-
-PAIRS = [
-    pytest.param(name, optimiser, marks=[pytest.mark.slow] if name in HEAVY and optimiser != "sgd" else [])
+PAIRS = [  # one optimiser in every run, the other by test-all
+    pytest.param(name, optimiser, marks=[] if optimiser == "sgd" else [pytest.mark.slow])
     for name in NAMES
     for optimiser in OPTIMISERS
 ]
