@@ -16,6 +16,7 @@ FLOORS = {
     "analysis": 2,
     "tasks": 3,
     "callbacks": 3,
+    "compare": 3,
     "cli": 4,
     "__init__": 4,
     "__main__": 4,
