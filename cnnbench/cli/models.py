@@ -5,7 +5,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from cnnbench.cli.common.listing import Column, ListingParser, print_rows
+from cnnbench.cli.common.listing import Column, ListingParser, matching, print_rows
 from cnnbench.errors import UserError, did_you_mean, either
 
 
@@ -56,24 +56,14 @@ def _names(options: Namespace) -> list[str]:
         if options.family and options.family not in families:
             raise UserError(f"unknown family {options.family!r}{did_you_mean(options.family, families)}")
         chosen = [name for name in names if options.family in (None, model_info(name).architecture)]
-        return _matching(chosen, options.pattern)
+        return matching(chosen, options.pattern)
     if options.pattern == "*":
         raise UserError(f"{options.source} has too many models to list all: give a pattern, such as 'resnet*'")
     if options.family:
         raise UserError("--family is for our models only")
     if options.source == "timm":
-        return _matching(timm.list_models(exclude_filters="cnnbench_*"), options.pattern)
-    return _matching(torchvision.models.list_models(module=torchvision.models), options.pattern)
-
-
-def _matching(names: list[str], pattern: str) -> list[str]:
-    from fnmatch import fnmatch
-
-    if matching := [name for name in names if fnmatch(name, pattern)]:
-        return matching
-    near = [name for name in names if pattern.strip("*") in name]
-    suggestion = f"; did you mean '*{pattern.strip('*')}*'?" if near else did_you_mean(pattern.strip("*"), names)
-    raise UserError(f"no model matches {pattern!r}{suggestion}")
+        return matching(timm.list_models(exclude_filters="cnnbench_*"), options.pattern)
+    return matching(torchvision.models.list_models(module=torchvision.models), options.pattern)
 
 
 def _rows(names: Sequence[str], source: str) -> list[dict[str, Any]]:

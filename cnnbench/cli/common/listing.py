@@ -7,9 +7,10 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Any, NoReturn
 
-from cnnbench.errors import UserError, did_you_mean
+from cnnbench.errors import UserError, did_you_mean, either
 
 FORMATS = ("table", "json", "csv")
 PIPED_WIDTH = 250  # where there is no terminal to fit into
@@ -52,9 +53,22 @@ class ListingParser(argparse.ArgumentParser):
             raise UserError(f"{wrong[1]} cannot be {wrong[2]!r}{did_you_mean(wrong[2], choices)}")
         raise UserError(message)
 
-    def add_format(self) -> None:
+    def add_format(self, formats: Sequence[str] = FORMATS) -> None:
         """Add the option of the form in which rows are printed."""
-        self.add_argument("--format", choices=FORMATS, default="table", help="table (default), json or csv")
+        self.add_argument("--format", choices=formats, default="table", help=f"{either(formats)}; default: table")
+
+
+def matching(names: Sequence[str], pattern: str) -> list[str]:
+    """Return the names that match a shell pattern, in their order.
+
+    Raises:
+        UserError: There is none.
+    """
+    if found := [name for name in names if fnmatch(name, pattern)]:
+        return found
+    near = [name for name in names if pattern.strip("*") in name]
+    suggestion = f"; did you mean '*{pattern.strip('*')}*'?" if near else did_you_mean(pattern.strip("*"), names)
+    raise UserError(f"no model matches {pattern!r}{suggestion}")
 
 
 def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], output_format: str) -> None:
