@@ -1,0 +1,148 @@
+"""One pair compared: the checks that were asked for, in their order."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cnnbench.compare.probe import check_comparable
+from cnnbench.compare.result import Comparison, Cost, Memory, Parity, Speed, Training
+from cnnbench.compare.settings import CHECKS, Settings
+from cnnbench.compare.sides import Side, Spec, image_size, parity_image_size, reference_of, side
+from cnnbench.errors import UserError
+from cnnbench.models import model_info
+from cnnbench.models.registry import is_registered
+
+Tell = Callable[[str, Comparison], None]
+"""Called with a check's name before it begins, and with what is known of the pair by then."""
+
+BUILDING = "building"  # what is done before the first check
+RUNS = Path("runs/compare")  # of training duels, where no directory is named
+
+
+def compare_specs(
+    model: Spec,
+    against: Spec | None,
+    settings: Settings,
+    *,
+    directory: Path = RUNS,
+    wandb: str = "disabled",
+    tell: Tell | None = None,
+    begun: Comparison | None = None,
+) -> Comparison:
+    """Compare what two names, modules or callables stand for.
+
+    Args:
+        model: One side, as `cnnbench.compare.sides.side` takes it.
+        against: The other; None: the reference of the registry.
+        settings: What is compared, and how.
+        directory: Where training duels keep their runs.
+        wandb: Weights & Biases of training duels: "auto", "online", "offline" or "disabled".
+        tell: Called before each check.
+        begun: What an earlier process found before it ended; its checks are not made again.
+
+    Returns:
+        What was found; a mistake of the user is its `error`.
+    """
+    comparison = begun or Comparison(label(model), "" if against is None else label(against), **_published(model))
+    classes = settings.num_classes
+    try:
+        ours = side(model, classes)
+        theirs = reference_of(model, classes) if against is None else side(against, classes)
+    except UserError as error:
+        return replace(comparison, error=str(error))
+    comparison = replace(comparison, model=ours.label, reference=theirs.label)
+    with _threads(settings.threads):
+        return compare_pair(ours, theirs, settings, directory=directory, wandb=wandb, tell=tell, begun=comparison)
+
+
+def compare_pair(
+    ours: Side,
+    theirs: Side,
+    settings: Settings,
+    *,
+    directory: Path = RUNS,
+    wandb: str = "disabled",
+    tell: Tell | None = None,
+    begun: Comparison | None = None,
+) -> Comparison:
+    """Compare two sides; see `compare_specs`."""
+    comparison = begun or Comparison(ours.label, theirs.label)
+    tell = tell or (lambda check, known: None)
+    try:
+        tell(BUILDING, comparison)
+        check_comparable(ours, theirs, parity_image_size(ours, theirs, settings.image_size))
+        for check in CHECKS:
+            if check in settings.checks and getattr(comparison, check) is None:
+                tell(check, comparison)
+                found = _MEASURES[check](ours, theirs, settings, directory, wandb)
+                comparison = replace(comparison, **{check: found})
+    except UserError as error:
+        return replace(comparison, error=str(error))
+    return comparison
+
+
+def label(spec: Spec) -> str:
+    """Return what a side is called before it is looked for."""
+    if isinstance(spec, str):
+        return spec
+    return type(spec).__name__ if isinstance(spec, torch.nn.Module) else getattr(spec, "__qualname__", repr(spec))
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _published(model: Spec) -> dict[str, Any]:
+    name = model.removeprefix("cnnbench/") if isinstance(model, str) else ""
+    if not is_registered(name) or "/" in name or ":" in name:
+        return {}
+    info = model_info(name)
+    return {"top1": info.top1, "year": info.paper.year}
+
+
+# The modules of the checks are imported when they are needed: that of training brings Lightning with it.
+
+
+def _parity(ours: Side, theirs: Side, settings: Settings, directory: Path, wandb: str) -> Parity:
+    from cnnbench.compare.parity import check_parity
+
+    size = parity_image_size(ours, theirs, settings.image_size)
+    device = settings.device if settings.device.startswith("cuda") else "cpu"  # "mps" knows no float64
+    return check_parity(ours, theirs, size, seed=settings.seed, device=device)
+
+
+def _cost(ours: Side, theirs: Side, settings: Settings, directory: Path, wandb: str) -> Cost:
+    from cnnbench.compare.cost import measure_cost
+
+    return measure_cost(ours, theirs, image_size(ours, theirs, settings.image_size))
+
+
+def _speed(ours: Side, theirs: Side, settings: Settings, directory: Path, wandb: str) -> Speed:
+    from cnnbench.compare.speed import measure_speed
+
+    return measure_speed(ours, theirs, image_size(ours, theirs, settings.image_size), settings)
+
+
+def _memory(ours: Side, theirs: Side, settings: Settings, directory: Path, wandb: str) -> Memory:
+    from cnnbench.compare.memory import measure_memory
+
+    return measure_memory(ours, theirs, image_size(ours, theirs, settings.image_size), settings)
+
+
+def _training(ours: Side, theirs: Side, settings: Settings, directory: Path, wandb: str) -> Training:
+    from cnnbench.compare.training import train_duels
+
+    return train_duels(ours, theirs, settings, directory, wandb)
+
+
+_MEASURES = {"parity": _parity, "cost": _cost, "speed": _speed, "memory": _memory, "training": _training}
