@@ -9,7 +9,8 @@ from importlib import import_module
 from cnnbench import __version__
 from cnnbench.errors import ToldElsewhereError, UserError, did_you_mean
 
-# Command -> what it does. Each is the module `cnnbench.cli.<command>` with a function `run(args)`.
+# Command -> what it does. Each is the module `cnnbench.cli.<command>` with a function `run(args)`, which may return an
+# exit code.
 COMMANDS = {
     "fit": "train a model by a recipe, and keep its best and last checkpoint",
     "validate": "evaluate a checkpoint on the validation set",
@@ -17,6 +18,7 @@ COMMANDS = {
     "predict": "write the classes that a checkpoint sees in images",
     "models": "list the models there are",
     "inspect": "list a model's layers: shapes, parameters, multiply-adds, receptive fields",
+    "compare": "prove that networks equal their references, and measure which is faster",
 }
 
 
@@ -28,9 +30,9 @@ def main(args: Sequence[str] | None = None) -> int:
             processes that Lightning starts for DDP run them again.
 
     Returns:
-        The exit code: 0; 2 after a mistake of the user, which is printed in a line on standard error, with
-        `CNNBENCH_DEBUG=1` in the environment below its traceback; 130 after Ctrl-C; 141 where the reader of a pipe
-        left, as after `| head`.
+        The exit code: 0; 1 where `compare` found a pair that is not equal; 2 after a mistake of the user, which is
+        printed in a line on standard error, with `CNNBENCH_DEBUG=1` in the environment below its traceback; 130 after
+        Ctrl-C; 141 where the reader of a pipe left, as after `| head`.
     """
     words = sys.argv[1:] if args is None else list(args)
     if not words or words[0] in ("-h", "--help"):
@@ -42,7 +44,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in COMMANDS:
             raise UserError(f"unknown command {words[0]!r}{did_you_mean(words[0], COMMANDS)}")
-        import_module(f"cnnbench.cli.{words[0]}").run(args)
+        code = import_module(f"cnnbench.cli.{words[0]}").run(args)
         sys.stdout.flush()
     except UserError as error:
         if os.environ.get("CNNBENCH_DEBUG") == "1":
@@ -57,7 +59,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         return 141
-    return 0
+    return code or 0
 
 
 def _help() -> str:

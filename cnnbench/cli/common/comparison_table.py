@@ -1,0 +1,225 @@
+"""Comparisons as text: a block a pair, and a line a model where there are several."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from statistics import median
+from textwrap import wrap
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from cnnbench.cli.common.listing import Column, print_rows
+from cnnbench.compare.published import PUBLISHED, Published, differs
+from cnnbench.compare.result import Comparison, Contest, Cost, Estimate, Memory, Parity, Served, Speed, Training
+from cnnbench.compare.words import relative, verdict, why_not_equal
+
+WIDTH = 100  # columns, at most
+VERDICT_END = 88  # the column where verdicts end
+LABEL = 12  # columns of what a line is about
+STYLES = {"EQUAL": "bold green", "NOT EQUAL": "bold red", "FAILED": "bold red", "NOT CHECKED": "dim"}
+NAME = 22  # columns of a name in the table
+GIB = 2**30
+
+Line = tuple[str, str]  # what it is about, and what is said of it
+
+
+def print_comparisons(comparisons: Sequence[Comparison]) -> None:
+    """Print all comparisons on standard output, in colour where that is a terminal."""
+    console = Console(file=sys.stdout, highlight=False, markup=False)
+    width = min(WIDTH, console.width) if console.is_terminal else WIDTH
+    for comparison in comparisons:
+        for line in block(comparison, width):
+            console.print(line, soft_wrap=True)
+        console.print()
+    if len(comparisons) > 1:
+        print_architectures(comparisons)
+
+
+def block(comparison: Comparison, width: int = WIDTH) -> list[Text]:
+    """Return the lines on one pair, none longer than `width`."""
+    lines = [_head(comparison, width)]
+    for about, text in _lines(comparison):
+        indent = 2 + max(LABEL, len(about) + 2)
+        first, *rest = wrap(text, width - indent, break_on_hyphens=False) or [""]
+        lines.append(Text(f"  {about:<{indent - 2}}{first}".rstrip()))
+        lines += [Text(f"{'':{indent}}{line}") for line in rest]
+    return lines
+
+
+def title(comparison: Comparison) -> str:
+    """Return who is compared with whom, such as "resnet50  ours against timm"."""
+    source, name = _parts(comparison.model)
+    their_source, their_name = _parts(comparison.reference)
+    if not comparison.reference:
+        return f"{name}  {source}"
+    theirs = their_source if their_name == name and their_source != "ours" else comparison.reference
+    return f"{name}  {source} against {theirs.removesuffix(f' as {name}')}"
+
+
+def _parts(label: str) -> tuple[str, str]:
+    """Return who wrote a network and its name: ours and resnet50, timm and resnet50, my_nets:build and build."""
+    if ":" in label:
+        return label, label.rpartition(":")[2]
+    source, _, name = label.rpartition("/")
+    return "ours" if source in ("", "cnnbench") else source, name
+
+
+def _head(comparison: Comparison, width: int) -> Text:
+    word = verdict(comparison)
+    left = title(comparison)
+    if len(left) > width - len(word) - 2:
+        left = f"{left[: width - len(word) - 3]}…"
+    room = max(min(VERDICT_END, width) - len(word), len(left) + 2)
+    return Text.assemble(f"{left:<{room}}", (word, STYLES[word]))
+
+
+def _lines(comparison: Comparison) -> Iterator[Line]:
+    if comparison.error is not None:
+        yield "error", comparison.error
+    if comparison.parity is not None:
+        yield from _parity(comparison.parity)
+    if comparison.cost is not None:
+        yield from _cost(comparison.cost)
+    if comparison.speed is not None:
+        yield from _speed(comparison.speed)
+    if comparison.memory is not None:
+        yield from _memory(comparison.memory)
+    if comparison.training is not None:
+        yield from _training(comparison.training)
+
+
+def _parity(parity: Parity) -> Iterator[Line]:
+    if not parity.passed:
+        about = "first divergence" if parity.first_divergence else "differences"
+        for line in why_not_equal(parity):
+            yield about, line
+            about = " " * len(about)
+    weights = parity.weights
+    others = "" if weights.ours == weights.theirs else f" (theirs has {weights.theirs})"
+    how = {"same keys": "same keys"}.get(weights.method, f"by {weights.method}")
+    yield "weights", f"{weights.matched} of {weights.ours} tensors{others}, {how}"
+    known = {name: error for name, error in vars(parity.max_relative_error).items() if error is not None}
+    if known:
+        errors = " · ".join(f"{name} {relative(error)}" for name, error in known.items())
+        yield (
+            "float64",
+            f"{errors:<59}(worst relative error)" if len(errors) < 59 else f"{errors} (worst relative error)",
+        )
+    if parity.same_random_draws is False:
+        yield "random", "dropout or drop path draws other numbers than theirs under one seed: they train apart"
+
+
+def _cost(cost: Cost) -> Iterator[Line]:
+    ours, theirs = cost.ours, cost.theirs
+    parameters = _pair(ours.parameters, theirs.parameters, "{:,}")
+    yield "cost", f"{parameters} parameters · {_pair(_giga(ours.macs), _giga(theirs.macs))} GMACs"
+    if ours.macs == theirs.macs and ours.activations != theirs.activations:
+        yield "", f"{_pair(ours.activations, theirs.activations, '{:,}')} activations"
+
+
+def _pair(ours: Any, theirs: Any, form: str = "{}") -> str:
+    return f"{form.format(ours)} {'=' if ours == theirs else '≠'} {form.format(theirs)}"
+
+
+def _giga(macs: int) -> str:
+    return f"{macs / 1e9:.3f}" if macs >= 5e6 else f"{macs / 1e9:.5f}"
+
+
+def _speed(speed: Speed) -> Iterator[Line]:
+    contests = {"forward": speed.forward, "train step": speed.train_step, "served": speed.served_contest}
+    for about, contest in contests.items():
+        if contest is not None:
+            yield about, _contest(contest)
+    for name, served in zip(("ours", "theirs"), speed.served or (), strict=False):
+        yield "", _served(name, served)
+
+
+def _contest(contest: Contest) -> str:
+    return f"{_ratio(contest.speedup)}   control {_interval(contest.control)}   {contest.verdict}"
+
+
+def _served(name: str, served: Served) -> str:
+    gain = f"{served.images_per_second:,.1f} images/s, {_ratio(served.gain)} of it as it is"
+    return f"{name} by {served.options}: {gain}, error {relative(served.relative_error)}"
+
+
+def _ratio(estimate: Estimate) -> str:
+    return f"{estimate.median:.2f}x {_interval(estimate)}"
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"[{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def _memory(memory: Memory) -> Iterator[Line]:
+    ours, theirs = (f"{size / GIB:.2f}" for size in (memory.ours, memory.theirs))
+    yield "memory", f"{memory.ratio:.2f}x ({_pair(ours, theirs)} GiB)"
+
+
+def _training(training: Training) -> Iterator[Line]:
+    yield "training", training.verdict
+    for metric in training.metrics:
+        sides = " and ".join(f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in (metric.ours, metric.theirs))
+        yield "", f"{metric.name} {sides}, difference {metric.difference.median:+.4f} {_signed(metric.difference)}"
+
+    times = zip(*(duel.seconds_per_step for duel in training.duels), strict=True)
+    if training.duels:
+        yield "", "seconds a step: {:.3f} and {:.3f}".format(*map(median, times))
+
+
+def _signed(estimate: Estimate) -> str:
+    return f"[{estimate.low:+.4f}, {estimate.high:+.4f}]"
+
+
+def print_architectures(comparisons: Sequence[Comparison]) -> None:
+    """Print a line a model: year, accuracy, cost, verdict, and what papers state of it."""
+    rows = [_row(comparison) for comparison in comparisons]
+    print_rows(rows, [column for column in _COLUMNS if any(row.get(column.key) for row in rows)], "table")
+    if any("*" in (row.get("published") or "") for row in rows):
+        print("* as published; differs from what was measured by over 2 %")
+
+
+_WORDS = {"EQUAL": "yes", "NOT EQUAL": "no", "FAILED": "failed", "NOT CHECKED": None}
+_COLUMNS = (
+    Column("model"),
+    Column("year", right=True),
+    Column("top1", "top-1", right=True, show="{:.2f}".format),
+    Column("parameters", right=True, show="{:,}".format),
+    Column("macs", "GMACs", right=True, show=_giga),
+    Column("equal"),
+    Column("forward", right=True, show="{:.2f}x".format),
+    Column("train_step", "step", right=True, show="{:.2f}x".format),
+    Column("published"),
+)
+
+
+def _row(comparison: Comparison) -> dict[str, Any]:
+    cost, speed = comparison.cost, comparison.speed
+    name = comparison.model if len(comparison.model) <= NAME else f"…{comparison.model[1 - NAME :]}"
+    row = {"model": name, "year": comparison.year, "top1": comparison.top1}
+    row["equal"] = _WORDS[verdict(comparison)]
+    if cost is not None:
+        row |= {"parameters": cost.ours.parameters, "macs": cost.ours.macs}
+    for key in ("forward", "train_step"):
+        contest = getattr(speed, key, None)
+        row[key] = None if contest is None else contest.speedup.median
+    if comparison.model in PUBLISHED:
+        row["published"] = _stated(PUBLISHED[comparison.model], cost)
+    return row
+
+
+def _stated(published: Published, cost: Cost | None) -> str:
+    """Return what is published, such as "71.8 %, 3.4M*, 300M", with a star where it differs from what was measured."""
+    ours = None if cost is None else cost.ours
+    parts = [] if published.top1 is None else [f"{published.top1}"]
+    for key in ("parameters", "macs"):
+        stated = getattr(published, key)
+        if stated is not None:
+            parts.append(_short(stated) + ("*" if differs(stated, getattr(ours, key, None)) else ""))
+    return ", ".join(parts)
+
+
+def _short(number: float) -> str:
+    unit, letter = next((unit, letter) for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "K")) if number >= unit)
+    return f"{number / unit:g}{letter}"

@@ -1,0 +1,275 @@
+"""`compare`: what it prints and returns, and a line for each mistake; the checks themselves are stand-ins."""
+
+import io
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cnnbench.cli.main import main
+from cnnbench.compare.published import PUBLISHED
+
+sys.path.append(str(Path(__file__).parents[1] / "compare"))
+import stand_ins
+
+CHECKS = {
+    "parity.check_parity": lambda ours, theirs, size, seed, device: stand_ins.EQUAL,
+    "cost.measure_cost": lambda ours, theirs, size: stand_ins.COST,
+}
+
+
+@pytest.fixture(autouse=True)
+def checks(monkeypatch):
+    """Parity and cost without what they cost; `checks(parity=...)` makes parity find something else."""
+    for name, function in CHECKS.items():
+        module, _, attribute = name.partition(".")
+        monkeypatch.setitem(sys.modules, f"cnnbench.compare.{module}", SimpleNamespace(**{attribute: function}))
+
+    def find(parity):
+        stand_in = SimpleNamespace(check_parity=lambda ours, theirs, size, seed, device: parity)
+        monkeypatch.setitem(sys.modules, "cnnbench.compare.parity", stand_in)
+
+    return find
+
+
+@pytest.fixture
+def compare(capsys):
+    """A function that runs the command and returns its exit code, standard output and standard error."""
+
+    def run(*words, checks="parity,cost"):
+        code = main(["compare", *map(str, words), *(("--checks", checks) if checks else ())])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def mistake(compare):
+    """A function that runs a command with a mistake in it, and returns the line about it."""
+
+    def run(*words, checks="parity,cost"):
+        code, out, err = compare(*words, checks=checks)
+        assert (code, out) == (2, "")
+        assert err.startswith("cnnbench: error: ")
+        assert len(err.splitlines()) == 1
+        return err.removeprefix("cnnbench: error: ").rstrip()
+
+    return run
+
+
+EQUAL = """\
+lenet5  ours against timm's layers                                                 EQUAL
+  weights     320 of 320 tensors, same keys
+  float64     logits 0 · features 0 · gradients 3e-16 · buffers 0        (worst relative error)
+  cost        25,557,032 = 25,557,032 parameters · 4.089 = 4.089 GMACs
+
+"""
+PARTED = """\
+small  user_nets:small against timm/resnet18                                   NOT EQUAL
+  first divergence  layer2.0.conv1: stride (2, 2), theirs (1, 1); layer2.0.conv2: stride (1, 1),
+                    theirs (2, 2)
+                    inputs agree to 1e-16, outputs differ by 0.38; 214 of 320 tensors lie behind it
+"""
+
+
+def test_an_equal_pair(compare):
+    assert compare("lenet5") == (0, EQUAL, "")
+
+
+def test_a_pair_that_parts(compare, checks):
+    checks(stand_ins.PARTED)
+    code, out, _ = compare("user_nets:small", "--against", "timm/resnet18", "--num-classes", 4)
+    assert code == 1
+    assert out.startswith(PARTED)
+
+
+def test_nothing_is_said_of_parity_that_was_not_checked(compare):
+    code, out, _ = compare("lenet5", checks="cost")
+    assert (code, out.splitlines()[0].split()[-2:]) == (0, ["NOT", "CHECKED"])
+
+
+def test_json_is_one_document_and_nothing_else(compare):
+    words = ("user_nets:talkative", "--against", "user_nets:small", "--format", "json", "--seed", 3)
+    code, out, err = compare(*words)
+    document = json.loads(out)
+    assert (code, err) == (0, "printed by the network\n" * err.count("\n"))
+    assert list(document) == ["environment", "command", "comparisons"]
+    (comparison,) = document["comparisons"]
+    assert (comparison["model"], comparison["reference"]) == ("user_nets:talkative", "user_nets:small")
+    assert comparison["parity"]["max_relative_error"]["gradients"] == 3e-16
+    assert comparison["cost"]["ours"]["macs"] == 4_089_184_256
+    assert document["environment"]["seed"] == 3
+    assert document["command"] == f"python -m cnnbench compare {' '.join(map(str, words))} --checks parity,cost"
+
+
+def test_json_has_the_mistake_too(compare):
+    code, out, err = compare("lenet6", "--format", "json")
+    (comparison,) = json.loads(out)["comparisons"]
+    assert code == 2
+    assert err == f"cnnbench: error: {comparison['error']}\n"
+
+
+def test_lines_fit_into_100_columns(compare, checks):
+    """However long names, causes and errors are."""
+    long = "a.module.of.some.depth.conv"
+    divergence = replace(stand_ins.PARTED.first_divergence, module=long * 3, reference_module=long * 5)
+    checks(replace(stand_ins.PARTED, first_divergence=divergence))
+    _, out, _ = compare("user_nets:small", "--against", "user_nets:" + "small")
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert long * 5 in re.sub(r"\s+", "", out)
+
+
+def in_this_process(monkeypatch):
+    """Compare several models without a process each."""
+    from cnnbench.compare import pair, session
+
+    def compare_here(names, settings, **options):
+        return pair.compare_specs(names.model, names.against, settings, **options)
+
+    monkeypatch.setattr(session, "compare_apart", compare_here)
+
+
+def test_of_several_models_one_may_fail(compare, monkeypatch):
+    in_this_process(monkeypatch)
+    code, out, err = compare("lenet5", "lenet6", "user_nets:raises")
+    assert code == 2
+    heads = [
+        line.split()[0] + " " + line.split()[-1]
+        for line in out.split("\n\n")
+        if line
+        for line in [line.splitlines()[0]]
+    ]
+    assert heads[:3] == ["lenet5 EQUAL", "lenet6 FAILED", "raises FAILED"]
+    assert "  error       unknown model 'lenet6'; did you mean 'lenet5'" in out
+    progress = err.splitlines()
+    assert progress[0] == "1/3  lenet5  equal"
+    assert progress[1].startswith("2/3  lenet6  unknown model 'lenet6'")
+
+
+def test_a_mistake_outweighs_a_difference(compare, checks, monkeypatch):
+    in_this_process(monkeypatch)
+    checks(stand_ins.PARTED)
+    assert compare("lenet5", "timm/lenet5", "--against", "lenet5")[0] == 1
+    assert compare("lenet5", "lenet6", "--against", "lenet5")[0] == 2
+
+
+def test_the_table_of_architectures(compare, monkeypatch):
+    """The stand-in gives every model the cost of ResNet-50, so that only its own published figures come near."""
+    in_this_process(monkeypatch)
+    monkeypatch.setattr("cnnbench.compare.pair.check_comparable", lambda ours, theirs, size: None)
+    code, out, err = compare("--all")
+    assert code == 0
+    table = out.rpartition("\n\n")[2].splitlines()
+    rows = {line.split()[0]: line.split() for line in table[1:-1]}
+    assert table[0].split() == ["model", "year", "top-1", "parameters", "GMACs", "equal", "published"]
+    assert rows["resnet50"] == ["resnet50", "2015", "81.24", "25,557,032", "4.089", "yes", "75.3,", "25M*,", "4.1G"]
+    assert rows["vgg16"][-3:] == ["71.6,", "138M*,", "15.5G*"]
+    assert table[-1] == "* as published; differs from what was measured by over 2 %"
+    assert PUBLISHED.keys() <= rows.keys()
+    assert max(map(len, table)) <= 100
+    assert len(err.splitlines()) == len(rows) > 60
+
+
+def test_a_pattern_is_all_models_that_match(compare, monkeypatch):
+    in_this_process(monkeypatch)
+    monkeypatch.setattr("cnnbench.compare.pair.check_comparable", lambda ours, theirs, size: None)
+    _, out, _ = compare("vgg1[13]", "vgg11_bn", "--format", "json")
+    assert [row["model"] for row in json.loads(out)["comparisons"]] == ["vgg11", "vgg13", "vgg11_bn"]
+
+
+def test_ctrl_c_says_how_to_go_on(compare, monkeypatch, tmp_path):
+    def stop(ours, theirs, size, seed, device):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "cnnbench.compare.parity", SimpleNamespace(check_parity=stop))
+    said = "cnnbench: stopped; with --output DIR finished models are kept, and the same command goes on\n"
+    assert compare("lenet5") == (130, "", said)
+    said = f"cnnbench: stopped; 0 of 1 models are kept in {tmp_path}, and the same command goes on\n"
+    assert compare("lenet5", "--output", tmp_path) == (130, "", said)
+
+
+def test_a_bar_in_a_terminal(compare, monkeypatch):
+    """It is drawn on standard error, and gone at the end."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    code, out, _ = compare("lenet5")
+    assert (code, out) == (0, EQUAL)
+    assert "0/1 lenet5: parity" in re.sub(r"\x1b\[[\d;?]*\w", "", screen.getvalue())
+
+
+def test_a_report_is_written_where_it_was_asked_for(compare, monkeypatch, tmp_path):
+    written = []
+
+    def write_report(report, directory):
+        written.append((report.equal, directory))
+        return [directory / "report.json", directory / "report.html"]
+
+    monkeypatch.setitem(sys.modules, "cnnbench.compare.report", SimpleNamespace(write_report=write_report))
+    code, out, _ = compare("lenet5", "--output", tmp_path / "deep/down")
+    assert (code, written) == (0, [(True, tmp_path / "deep/down")])
+    assert out == f"{EQUAL}{tmp_path}/deep/down/report.json\n{tmp_path}/deep/down/report.html\n"
+
+
+# Words after `compare` -> the line, or how it begins.
+MISTAKES = {
+    "": "name a model, such as resnet50, or give --all",
+    "resnet19": "unknown model 'resnet19'; did you mean 'resnet18'",
+    "timm/resnet19": "timm has no model 'resnet19'; did you mean",
+    "tim/resnet18": "unknown source 'tim' in 'tim/resnet18'; did you mean 'timm'",
+    "lenet5 --against resnet19": "unknown model 'resnet19'; did you mean 'resnet18'",
+    "zzz*": "no model matches 'zzz*'",
+    "--all lenet5": "--all is every model against its reference: leave out the names and --against, or --all",
+    "--all --against lenet5": "--all is every model against its reference",
+    "timm/resnet18": "timm/resnet18 has no reference of its own: name one with --against",
+    "lenet5 --checks party": "unknown check 'party'; did you mean 'parity'?",
+    "lenet5 --checks parity,": "unknown check ''",
+    "lenet5 --format tabel": "--format cannot be 'tabel'; did you mean 'table'?",
+    "lenet5 --fromat json": "unknown option '--fromat'; did you mean '--format'",
+    "lenet5 --device cuad": "there is no device 'cuad': it is cpu, cuda, cuda:N or mps",
+    "lenet5 --device cuda:99": "there is no device 'cuda:99' here",
+    "lenet5 --precision 31": "unknown precision '31'",
+    "lenet5 --batch-size 0": "batch_size is 0, but must be at least 1",
+    "lenet5 --batch-size many": "argument --batch-size: invalid int value: 'many'",
+    "lenet5 --wandb of": "--wandb cannot be 'of'",
+    "lenet5 --steps 3": "--steps is for the training check: add --checks training",
+    "lenet5 --checks training": "the training check needs a recipe: --config configs/resnet18.yaml",
+    "lenet5 --checks training --config no.yaml": "there is no recipe no.yaml",
+    "lenet5 --save-aligned weights.pth": "--save-aligned is weights.pth, but must end in .safetensors",
+    "lenet5 vgg11 --save-aligned weights.safetensors": "--save-aligned writes the weights of one model, but",
+    "lenet5 --output pyproject.toml/x": "--output: cannot write to pyproject.toml/x: Not a directory",
+    "no_such_file:net --against lenet5": "no_such_file of 'no_such_file:net' cannot be imported: No module named",
+    "user_nets:smal --against lenet5": "user_nets has no 'smal'; did you mean 'small'?",
+    "user_nets:not_callable --against lenet5": "user_nets has 'not_callable', which cannot be called",
+    "user_nets:small": "user_nets:small has no reference of its own: name one with --against",
+    "user_nets:no_module --against lenet5": "user_nets:no_module returns str, not a torch.nn.Module",
+    "user_nets:broken --against lenet5": "user_nets:broken cannot be built: KeyError: 'depth'",
+    "user_nets:raises --against lenet5": "user_nets:raises raises in forward on images of 1x32x32: ValueError: no such",
+    "user_nets:no_tensor --against lenet5": "user_nets:no_tensor returns str from forward, and no tensor in it",
+    "lenet5 --against user_nets:no_tensor": "user_nets:no_tensor returns str from forward, and no tensor in it",
+    "user_nets:fixed --against user_nets:small": "user_nets:fixed raises in forward on images of 3x224x224: ",
+    "user_nets:small --against user_nets:fixed --image-size 40": "; it runs on 3x32x32: --image-size 32",
+    "vit_tiny_patch16_224 --image-size 100": "takes images of 224x224 pixels, not 100x100",
+    "googlenet --image-size 10": "images of 10x10 pixels are too small for",
+    "user_nets:seven --against user_nets:small": "user_nets:seven has 7 classes and user_nets:small has 5 classes",
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_a_mistake_is_a_line(words, mistake):
+    checks = None if "--checks" in words else "parity,cost"
+    assert MISTAKES[words] in mistake(*words.split(), checks=checks)
+
+
+def test_a_device_that_is_there_is_not_refused(compare):
+    assert compare("lenet5", "--device", "cpu")[0] == 0
