@@ -1,9 +1,9 @@
 """Parity as a line of anybody's test suite."""
 
+from cnnbench.compare.failure import why_not_equal
 from cnnbench.compare.parity import check_parity
 from cnnbench.compare.probe import Size, check_comparable
 from cnnbench.compare.sides import Spec, parity_image_size, side
-from cnnbench.compare.words import why_not_equal
 
 
 def assert_parity(model: Spec, reference: Spec, *, input_size: Size | None = None, seed: int = 0) -> None:

@@ -82,6 +82,8 @@ def compare_pair(
                 comparison = replace(comparison, **{check: found})
     except UserError as error:
         return replace(comparison, error=str(error))
+    except SystemExit as left:  # raised by a user's function, which would end the whole session
+        return replace(comparison, error=f"{ours.label} or {theirs.label} calls sys.exit({left.code!r})")
     return comparison
 
 

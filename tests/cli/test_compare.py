@@ -254,6 +254,7 @@ MISTAKES = {
     "user_nets:small": "user_nets:small has no reference of its own: name one with --against",
     "user_nets:no_module --against lenet5": "user_nets:no_module returns str, not a torch.nn.Module",
     "user_nets:broken --against lenet5": "user_nets:broken cannot be built: KeyError: 'depth'",
+    "user_nets:leaves --against lenet5": "user_nets:leaves or lenet5 calls sys.exit(3)",
     "user_nets:raises --against lenet5": "user_nets:raises raises in forward on images of 1x32x32: ValueError: no such",
     "user_nets:no_tensor --against lenet5": "user_nets:no_tensor returns str from forward, and no tensor in it",
     "lenet5 --against user_nets:no_tensor": "user_nets:no_tensor returns str from forward, and no tensor in it",

@@ -63,8 +63,8 @@ def no_tensor() -> nn.Module:
 
 
 def leaves() -> nn.Module:
-    """Ends the process."""
-    os._exit(3)
+    """Leaves as a script does."""
+    raise SystemExit(3)
 
 
 def killed() -> nn.Module:

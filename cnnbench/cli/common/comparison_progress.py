@@ -8,9 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cnnbench.compare.apart import Pair
+from cnnbench.compare.failure import verdict
 from cnnbench.compare.result import Comparison
 from cnnbench.compare.session import Watcher
-from cnnbench.compare.words import verdict
+
+A_DAY = 24 * 60 * 60.0  # seconds; a model takes up to minutes, so all of them tell how long the others will
 
 
 class ComparisonProgress(Watcher):
@@ -20,9 +22,10 @@ class ComparisonProgress(Watcher):
         console = Console(stderr=True)
         columns = (
             *(BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}", markup=False)),
-            *(TimeElapsedColumn(), TextColumn("left", style="dim"), TimeRemainingColumn()),
+            *(TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left")),
         )
-        self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        options = {"console": console, "transient": True, "speed_estimate_period": A_DAY}
+        self._bar = Progress(*columns, **options) if console.is_terminal else None
         self._total = self._done = self._kept = 0
         self._began = time.monotonic()
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from cnnbench.cli.common.listing import Column, print_rows
+from cnnbench.compare.failure import relative, verdict, why_not_equal
 from cnnbench.compare.published import PUBLISHED, Published, differs
 from cnnbench.compare.result import Comparison, Contest, Cost, Estimate, Memory, Parity, Served, Speed, Training
-from cnnbench.compare.words import relative, verdict, why_not_equal
 
 WIDTH = 100  # columns, at most
 VERDICT_END = 88  # the column where verdicts end
