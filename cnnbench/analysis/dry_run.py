@@ -59,12 +59,12 @@ def meta_copy(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def unfused() -> Iterator[None]:
-    """Run attention as the products it is made of, without gradients."""
+def unfused(gradients: bool = False) -> Iterator[None]:
+    """Run attention as the products it is made of, without gradients unless these are asked for."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        with torch.set_grad_enabled(gradients), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -98,6 +98,7 @@ class Parity:
         layers: Every matched layer's error in evaluation mode.
         same_random_draws: Whether dropout and drop path draw the same numbers on both sides under one seed; None
             where neither side draws. Two networks can be one function and still train apart for this.
+        draws_difference: The first draw that differs, where they do not.
     """
 
     passed: bool
@@ -107,6 +108,7 @@ class Parity:
     first_divergence: Divergence | None = None
     layers: list[LayerError] = field(default_factory=list)
     same_random_draws: bool | None = None
+    draws_difference: str | None = None
 
 
 @dataclass(frozen=True)

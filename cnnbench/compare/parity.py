@@ -1,0 +1,180 @@
+"""Whether two networks compute the same function, measured where wrong networks cannot hide.
+
+At their initial weights wrong networks pass (zero-initialised norms, tiny layer scales), and so do they in float32. So
+every parameter and floating-point buffer is randomised, and outputs, every layer's output, gradients and buffers are
+compared in float64, in evaluation and in training mode. A wrong network then stands at 1e-6 and above, a right one that
+adds in another order at 1e-15.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from cnnbench.compare.align import Alignment, trace_training
+from cnnbench.compare.divergence import Walk
+from cnnbench.compare.numbers import TOLERANCE
+from cnnbench.compare.observe import Prepared, buffer_errors, error, gradient_errors, observe, prepare
+from cnnbench.compare.random_draws import draws_difference
+from cnnbench.compare.result import Divergence, Errors, Parity, Weights
+from cnnbench.compare.sides import CUSTOMARY_SIZE, Side
+from cnnbench.compare.trace import trace
+
+IMAGES = 3  # at a time: batch norms need several
+
+
+@dataclass
+class _Finding:
+    """What one mode showed."""
+
+    logits: float = 0.0
+    features: float = 0.0
+    gradients: dict[str, float] = field(default_factory=dict)
+    buffers: dict[str, float] = field(default_factory=dict)
+    walk: Walk | None = None
+    draws: int = 0
+    lengths: tuple[int, int] = (1, 1)
+
+    @property
+    def worst(self) -> float:
+        return max(self.logits, self.features, *self.gradients.values(), *self.buffers.values(), 0.0)
+
+
+def check_parity(ours: Side, theirs: Side, size: tuple[int, int, int], *, seed: int = 0, device: str = "cpu") -> Parity:
+    """Compare what two sides compute.
+
+    Args:
+        ours: One side.
+        theirs: The other.
+        size: Channels, height and width of the images.
+        seed: Of weights, images and draws.
+        device: Where it is computed; it must know float64.
+
+    Raises:
+        UserError: A side cannot be built or run on such images, or they put out tensors of different shapes.
+    """
+    return compare_networks(ours.build(), theirs.build(), images(size, seed, device), seed)
+
+
+def images(size: tuple[int, int, int], seed: int = 0, device: str = "cpu") -> Tensor:
+    """Return the random images that networks are compared on, float64."""
+    generator = torch.Generator().manual_seed(seed + 1)
+    return torch.randn(IMAGES, *size, generator=generator, dtype=torch.float64).to(device)
+
+
+def compare_networks(ours: nn.Module, theirs: nn.Module, images: Tensor, seed: int = 0) -> Parity:
+    """Compare two networks with the same random weights on the same images.
+
+    Args:
+        ours: A network; it is not changed.
+        theirs: What it must equal; it is not changed.
+        images: (B, C, H, W), float64, at least two positions a channel left at the last BatchNorm.
+        seed: Of the weights, of the direction in which gradients are taken, and of what the networks draw.
+
+    Raises:
+        UserError: A network cannot be run on the images.
+    """
+    prepared = prepare(ours, theirs, images, seed)
+    findings = {mode: _find(prepared, images, mode, seed) for mode in ("eval", "train")}
+    divergence = _divergence(findings)
+    weights = _weights(prepared, findings["train"].lengths)
+    draws = draws_difference(prepared, images, seed) if findings["train"].draws else None
+    worst = max(finding.worst for finding in findings.values())
+    return Parity(
+        passed=worst <= TOLERANCE and divergence is None and not weights.differences,
+        tolerance=TOLERANCE,
+        weights=weights,
+        max_relative_error=_errors(findings),
+        first_divergence=divergence,
+        layers=findings["eval"].walk.layer_errors(),
+        same_random_draws=not draws if findings["train"].draws else None,
+        draws_difference=draws,
+    )
+
+
+def align(source: nn.Module, target: nn.Module, images: Tensor | None = None) -> Alignment:
+    """Align the tensors of two networks by data flow, or by their keys where these are the same.
+
+    Where several alignments are possible, the one with which the networks agree is taken.
+
+    Args:
+        source: A network; it is not changed.
+        target: Another, of the same architecture under whatever names; it is not changed.
+        images: (B, C, H, W) that both take; None: 3 of the size that one of them tells, or of 224 pixels.
+
+    Returns:
+        The alignment: `mapping` names the pairs, `convert(source.state_dict(), target.state_dict())` gives weights that
+        the target loads.
+
+    Raises:
+        UserError: One of them cannot be run on the images.
+    """
+    if images is None:
+        images = globals()["images"](_usual_size(source, target))
+    return prepare(source, target, images.double()).alignment
+
+
+def _find(prepared: Prepared, images: Tensor, mode: str, seed: int) -> _Finding:
+    training = mode == "train"
+    prepared.rewind()
+    ours, theirs = (observe(network, images, training, seed) for network in prepared.networks)
+    finding = _Finding(
+        gradients=gradient_errors(ours, theirs, prepared.alignment),
+        buffers=buffer_errors(ours, theirs, prepared.alignment),
+        draws=ours.draws + theirs.draws,
+        lengths=(len(ours.outputs), len(theirs.outputs)),
+    )
+    prepared.rewind()
+    runs = [
+        trace_training(network, images, numbers=True) if training else trace(network.eval(), images, numbers=True)
+        for network in prepared.networks
+    ]
+    finding.walk = Walk.of(*runs, prepared.alignment, mode)
+    count = None if training else 1  # some put out auxiliary answers in evaluation too, where nobody asks
+    pairs = [*zip(ours.outputs[:count], theirs.outputs[:count], strict=False)]
+    finding.logits = max(error(*pair) for pair in pairs)
+    finding.features = max((layer.error for layer in finding.walk.layer_errors()), default=0.0)
+    return finding
+
+
+def _divergence(findings: dict[str, _Finding]) -> Divergence | None:
+    for finding in findings.values():
+        if max(finding.logits, finding.features) > TOLERANCE and (found := finding.walk.first_divergence()):
+            return found
+    if (found := findings["eval"].walk.unlike_piece()) is not None:
+        return found
+    for finding in findings.values():
+        key, worst = max(finding.buffers.items(), key=lambda item: item[1], default=("", 0.0))
+        if worst > TOLERANCE:
+            return finding.walk.unlike_buffers(key, worst)
+        if max(finding.gradients.values()) > TOLERANCE:
+            return finding.walk.unlike_gradients(finding.gradients)
+    return None
+
+
+def _errors(findings: dict[str, _Finding]) -> Errors:
+    everything = findings.values()
+    buffers = [value for finding in everything for value in finding.buffers.values()]
+    return Errors(
+        logits=max(finding.logits for finding in everything),
+        features=max(finding.features for finding in everything),
+        gradients=max(value for finding in everything for value in finding.gradients.values()),
+        buffers=max(buffers, default=None),
+    )
+
+
+def _weights(prepared: Prepared, lengths: tuple[int, int]) -> Weights:
+    alignment = prepared.alignment
+    differences = list(alignment.differences)
+    if lengths[0] != lengths[1]:
+        differences.append(f"ours puts out {lengths[0]} tensors in training, theirs {lengths[1]}")
+    counts = (len(network.state_dict()) for network in prepared.networks)
+    return Weights(alignment.method, len(alignment.entries), *counts, differences)
+
+
+def _usual_size(*networks: nn.Module) -> tuple[int, int, int]:
+    for network in networks:
+        cfg = getattr(network, "pretrained_cfg", None) or {}
+        if size := cfg.get("input_size"):
+            return tuple(size)
+    return CUSTOMARY_SIZE
