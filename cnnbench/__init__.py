@@ -18,7 +18,7 @@ _PUBLIC = {
     "output_size": "cnnbench.analysis",
     "receptive_field": "cnnbench.analysis",
     "compare": "cnnbench.compare",
-    "align": "cnnbench.compare.align",
+    "align": "cnnbench.compare.parity",
     "assert_parity": "cnnbench.compare.assertion",
     "ClassificationTask": "cnnbench.tasks",
     "OptimConfig": "cnnbench.tasks",

@@ -1,14 +1,28 @@
-"""The weights of one network in a file that another loads."""
+"""The weights of one network in another, or in a file that the other loads."""
 
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
+from timm.models import get_model_input_config
+from torch import Tensor, nn
 
 from cnnbench.callbacks.atomic import written_whole
-from cnnbench.compare.align import align
+from cnnbench.compare.parity import align, images
 from cnnbench.compare.sides import Spec, parity_image_size, reference_of, side
 from cnnbench.errors import UserError
+
+Size = tuple[int, int, int]
+
+
+def copy_aligned(ours: nn.Module, theirs: nn.Module) -> None:
+    """Copy the weights of one network into another, whatever the names.
+
+    Raises:
+        UserError: Some tensor has no counterpart.
+    """
+    known = next((network for network in (theirs, ours) if getattr(network, "pretrained_cfg", None)), theirs)
+    size = tuple(get_model_input_config(known)["input_size"])
+    theirs.load_state_dict(_converted(ours, theirs, size, ("ours", "theirs")))
 
 
 def save_aligned(
@@ -28,15 +42,16 @@ def save_aligned(
     """
     ours = side(model, num_classes)
     theirs = reference_of(model, num_classes) if against is None else side(against, num_classes)
-    source, target = ours.build(), theirs.build()
-    weights = source.state_dict()
-    kept = {key: tensor.clone() for key, tensor in weights.items()}  # a run in training mode moves running averages
     size = parity_image_size(ours, theirs, image_size)
-    alignment = align(source, target, torch.randn(2, *size, generator=torch.Generator().manual_seed(0)))
+    converted = _converted(ours.build(), theirs.build(), size, (ours.label, theirs.label))
+    with written_whole(path) as temporary:  # cloned: the format knows no tensors that share memory
+        save_file({key: tensor.clone() for key, tensor in converted.items()}, temporary, {"format": "pt"})
+
+
+def _converted(source: nn.Module, target: nn.Module, size: Size, labels: tuple[str, str]) -> dict[str, Tensor]:
+    alignment = align(source, target, images(size))
     if alignment.differences:
         first, *rest = alignment.differences
         more = f", and {len(rest)} more" if rest else ""
-        raise UserError(f"the weights of {ours.label} do not all fit {theirs.label}: {first}{more}")
-    converted = alignment.convert(kept, target.state_dict())
-    with written_whole(path) as temporary:
-        save_file({key: tensor.contiguous().clone() for key, tensor in converted.items()}, temporary, {"format": "pt"})
+        raise UserError(f"the weights of {labels[0]} do not all fit {labels[1]}: {first}{more}")
+    return alignment.convert(source.state_dict(), target.state_dict())

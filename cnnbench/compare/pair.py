@@ -74,7 +74,8 @@ def compare_pair(
     tell = tell or (lambda check, known: None)
     try:
         tell(BUILDING, comparison)
-        check_comparable(ours, theirs, parity_image_size(ours, theirs, settings.image_size))
+        if settings.checks != ("training",):  # whose recipe sets size and classes
+            check_comparable(ours, theirs, parity_image_size(ours, theirs, settings.image_size))
         for check in CHECKS:
             if check in settings.checks and getattr(comparison, check) is None:
                 tell(check, comparison)
@@ -142,9 +143,10 @@ def _memory(ours: Side, theirs: Side, settings: Settings, directory: Path, wandb
 
 
 def _training(ours: Side, theirs: Side, settings: Settings, directory: Path, wandb: str) -> Training:
+    from cnnbench.compare.converted import copy_aligned
     from cnnbench.compare.training import train_duels
 
-    return train_duels(ours, theirs, settings, directory, wandb)
+    return train_duels(ours, theirs, settings, directory, wandb, exchange=copy_aligned)
 
 
 _MEASURES = {"parity": _parity, "cost": _cost, "speed": _speed, "memory": _memory, "training": _training}

@@ -19,7 +19,6 @@ VERDICT_END = 88  # the column where verdicts end
 LABEL = 12  # columns of what a line is about
 STYLES = {"EQUAL": "bold green", "NOT EQUAL": "bold red", "FAILED": "bold red", "NOT CHECKED": "dim"}
 NAME = 22  # columns of a name in the table
-GIB = 2**30
 
 Line = tuple[str, str]  # what it is about, and what is said of it
 
@@ -107,7 +106,7 @@ def _parity(parity: Parity) -> Iterator[Line]:
             f"{errors:<59}(worst relative error)" if len(errors) < 59 else f"{errors} (worst relative error)",
         )
     if parity.same_random_draws is False:
-        yield "random", "dropout or drop path draws other numbers than theirs under one seed: they train apart"
+        yield "random", parity.draws_difference or "dropout or drop path draws other numbers than theirs"
 
 
 def _cost(cost: Cost) -> Iterator[Line]:
@@ -153,8 +152,12 @@ def _interval(estimate: Estimate) -> str:
 
 
 def _memory(memory: Memory) -> Iterator[Line]:
-    ours, theirs = (f"{size / GIB:.2f}" for size in (memory.ours, memory.theirs))
-    yield "memory", f"{memory.ratio:.2f}x ({_pair(ours, theirs)} GiB)"
+    unit, name, form = (
+        (2**30, "GiB", "{:.2f}") if max(memory.ours, memory.theirs) >= 2**30 else (2**20, "MiB", "{:.0f}")
+    )
+    ours, theirs = (form.format(size / unit) for size in (memory.ours, memory.theirs))
+    sizes = f"{ours} = {theirs} {name}" if ours == theirs else f"{ours} against {theirs} {name}"
+    yield "memory", f"{memory.ratio:.2f}x ({sizes})"
 
 
 def _training(training: Training) -> Iterator[Line]:
