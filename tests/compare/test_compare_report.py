@@ -145,6 +145,13 @@ def test_headline(pairs, words):
     assert headline(pairs) == words
 
 
+def test_other_random_draws_are_told_of_equal_pairs_too():
+    pair = equal_pair()
+    apart = replace(pair, parity=replace(pair.parity, same_random_draws=False))
+    told = "draws other numbers under one seed: resnet18 against timm/resnet18."
+    assert told in page(report(apart, unequal_pair())) and told not in page(report(pair))
+
+
 @pytest.mark.parametrize(
     ("error", "text"), [(0.0, "0"), (3.4e-16, "3e-16"), (1.2e-8, "1e-8"), (0.3812, "0.38"), (float("inf"), "inf")]
 )

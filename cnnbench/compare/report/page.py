@@ -53,7 +53,7 @@ def page(report: Report) -> str:
             verdict_kind=words.verdict_kind(pairs),
             equality=words.equality_text(pairs),
             problems=words.problems(pairs),
-            speed_lines=words.speed_lines(pairs),
+            lines=[line for line in (words.draws_line(pairs), *words.speed_lines(pairs)) if line],
             table=table(pairs),
             ratio_plots=ratio_plots(pairs),
             accuracy_plots=accuracy_plots(pairs),

@@ -24,7 +24,7 @@ _NEAR_ONE = (0.9, 1.1)  # ticks that a wide axis has no room for
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawn figure and the line under it."""
+    """A drawn figure and its title."""
 
     svg: Markup
     title: str
@@ -60,8 +60,8 @@ def _ratios(
                 found = [contests[row].speedup for row in rows]
                 axes.hlines(rows, [each.low for each in found], [each.high for each in found], color, linewidth=1.4)
                 medians = [each.median for each in found]
-                axes.plot(medians, rows, marker, color=color, markersize=4.5, gid=f"{side}")
-                tooltips[f"{side}"] = [_ratio_tooltip(labels[row], contests[row]) for row in rows]
+                axes.plot(medians, rows, marker, color=color, markersize=4.5, gid=str(side))
+                tooltips[str(side)] = [_ratio_tooltip(labels[row], contests[row]) for row in rows]
         _ratio_axis(axes, *limits)
         axes.set_yticks(range(len(labels)), labels, color=INK)
         axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -112,32 +112,28 @@ def accuracy_plots(comparisons: Sequence[Comparison]) -> list[Plot]:
     ]
 
 
-def _accuracy(
-    name: str, unit: str, labels: Sequence[str], values: Sequence[float], top1: Sequence[float | None]
-) -> Markup:
+def _accuracy(name: str, unit: str, labels: Sequence[str], values: Sequence[float], top1: Sequence[float]) -> Markup:
     from matplotlib.figure import Figure
 
     with plotting(name):
         figure = Figure(figsize=(WIDE, 5.2))
         axes = figure.add_subplot()
         figure.subplots_adjust(left=0.1, right=0.98, top=0.98, bottom=0.09)
-        best = _frontier(values, top1)
-        axes.plot([values[i] for i in best], [top1[i] for i in best], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
-        others = [i for i in range(len(labels)) if i not in best]
-        for gid, chosen, face in (("others", others, "white"), ("best", best, INK)):
-            if chosen:
-                xs, ys = [values[i] for i in chosen], [top1[i] for i in chosen]
-                axes.scatter(xs, ys, s=16, facecolor=face, edgecolor=INK, linewidth=0.8, zorder=3, gid=gid)
         _cost_axis(axes, values)
         _margin(axes, top1)
         axes.set_xlabel(unit)
         axes.set_ylabel("published ImageNet-1k top-1, %")
-        order = [*best, *sorted(others, key=lambda i: -top1[i])]
-        place_labels(axes, [(values[i], top1[i], labels[i]) for i in order])
-        texts = [f"{label}: {x:.4g} {unit}, {y:.2f} %" for label, x, y in zip(labels, values, top1, strict=True)]
-        tooltips = {"others": [texts[i] for i in others], "best": [texts[i] for i in best]}
-        drawn = {gid: lines for gid, lines in tooltips.items() if lines}
-        return to_svg(figure, name, f"Published top-1 accuracy of {len(labels)} models over {unit}", drawn)
+        best = _frontier(values, top1)
+        others = sorted(set(range(len(labels))) - set(best), key=lambda i: -top1[i])
+        axes.plot([values[i] for i in best], [top1[i] for i in best], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+        tooltips = {}
+        for gid, chosen, face in (("others", others, "white"), ("best", best, INK)):
+            if chosen:
+                xs, ys = [values[i] for i in chosen], [top1[i] for i in chosen]
+                axes.scatter(xs, ys, s=16, facecolor=face, edgecolor=INK, linewidth=0.8, zorder=3, gid=gid)
+                tooltips[gid] = [f"{labels[i]}: {values[i]:.4g} {unit}, {top1[i]:.2f} %" for i in chosen]
+        place_labels(axes, [(values[i], top1[i], labels[i]) for i in [*best, *others]])
+        return to_svg(figure, name, f"Published top-1 accuracy of {len(labels)} models over {unit}", tooltips)
 
 
 def _frontier(values: Sequence[float], top1: Sequence[float]) -> list[int]:

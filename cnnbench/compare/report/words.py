@@ -97,6 +97,12 @@ def speed_lines(comparisons: Sequence[Comparison]) -> list[str]:
     return lines
 
 
+def draws_line(comparisons: Sequence[Comparison]) -> str | None:
+    """Return which pairs draw other random numbers under one seed, and so train apart; None where none does."""
+    apart = [pair_name(pair) for pair in comparisons if pair.parity and pair.parity.same_random_draws is False]
+    return f"Dropout or drop path draws other numbers under one seed: {', '.join(apart)}." if apart else None
+
+
 def _measured(pair: Comparison) -> list[str]:
     lines = [
         f"{title}: {ratio_text(contest.speedup.median)} {interval_text(contest.speedup)}, control "
