@@ -11,6 +11,7 @@ PACKAGE = REPOSITORY / "cnnbench"
 FLOORS = {
     "errors": 1,
     "layers": 1,
+    "statistics": 1,
     "models": 2,
     "data": 2,
     "analysis": 2,

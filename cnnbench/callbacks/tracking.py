@@ -68,7 +68,13 @@ class QuietWandbLogger(WandbLogger):
     Args:
         mode: `online`, `offline`, or `auto`: online with a login, else offline.
         kwargs: Arguments of Lightning's `WandbLogger`.
+
+    Attributes:
+        stays_open: Whether the run goes on after a Trainer has succeeded, for what another call of it logs, until
+            `finish`.
     """
+
+    stays_open = False
 
     def __init__(self, mode: WandbMode, **kwargs: Any) -> None:
         kwargs.setdefault("project", os.environ.get("WANDB_PROJECT", "cnnbench"))
@@ -143,6 +149,12 @@ class QuietWandbLogger(WandbLogger):
     def finalize(self, status: str) -> None:
         """End the W&B run with the state of training."""
         super().finalize(status)
+        if status != "success" or not self.stays_open:
+            self.finish(status)
+
+    @rank_zero_only
+    def finish(self, status: str = "success") -> None:
+        """End the W&B run, where there is one."""
         if self._experiment is not None:
             with self.guarded("the end of the run"):
                 self._experiment.finish(exit_code=0 if status == "success" else 1)

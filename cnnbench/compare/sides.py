@@ -41,14 +41,18 @@ class Side:
     input_size: tuple[int, int, int] | None = None
     fixed_size: bool = False
 
-    def build(self) -> nn.Module:
+    def build(self, **arguments: Any) -> nn.Module:
         """Build the network, in training mode.
+
+        Args:
+            arguments: Such as `num_classes=10`, beside or instead of those it has by itself; those that `takes` does
+                not know are left out.
 
         Raises:
             UserError: It cannot be built, or is no module.
         """
         try:
-            network = self.make()
+            network = self.make(**{name: value for name, value in arguments.items() if self.takes(name)})
         except (UserError, MemoryError):
             raise
         except Exception as error:  # whatever a user's own function raises
@@ -56,6 +60,18 @@ class Side:
         if not isinstance(network, nn.Module):
             raise UserError(f"{self.label} returns {type(network).__name__}, not a torch.nn.Module")
         return network.train()
+
+    def takes(self, name: str) -> bool:
+        """Tell whether an argument of that name can be given; a model by name takes any, and names those it lacks."""
+        imported = getattr(self.make, "func", None) is _call_imported
+        return bool(_accepted(_imported(*self.make.args) if imported else self.make, {name: None}))
+
+    @property
+    def model(self) -> tuple[str, str] | None:
+        """Name and source of a model of the registry or of a library; None of any other network."""
+        if getattr(self.make, "func", None) is not create_model:
+            return None
+        return self.make.args[0], self.make.keywords["source"]
 
 
 def side(spec: Spec, num_classes: int | None = None) -> Side:

@@ -21,6 +21,7 @@ from torchvision import transforms
 
 from cnnbench.data.cifar import CIFAR10DataModule
 from cnnbench.data.memory import MemoryDataset
+from cnnbench.statistics import median_interval
 
 Pipeline = Callable[[], Iterator[Tensor]]
 """Starts an epoch and yields its batches, float32 (B, 3, 32, 32)."""
@@ -73,12 +74,6 @@ def compare(one: Pipeline, other: Pipeline, pairs: int) -> tuple[np.ndarray, np.
     return rates[:, 0], rates[:, 1]
 
 
-def interval(ratios: np.ndarray) -> tuple[float, float]:
-    """Return the bootstrap 95 % interval of the median."""
-    draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
-    return tuple(np.quantile(np.median(draws, 1), (0.025, 0.975)))
-
-
 def main() -> None:
     """Time, and print what was measured and where."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -92,7 +87,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, 1 thread, {args.images} images in batches of {args.batch_size}")
     for name, other in (("torchvision per sample", theirs), ("ours (control)", ours)):
         rates, other_rates = compare(ours, other, args.pairs)
-        low, high = interval(rates / other_rates)
+        low, high = median_interval(rates / other_rates)
         print(
             f"ours {np.median(rates):,.0f} img/s, {name} {np.median(other_rates):,.0f} img/s: "
             f"{np.median(rates / other_rates):.2f} times [{low:.2f}, {high:.2f}]"

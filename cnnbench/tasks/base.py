@@ -2,7 +2,8 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,11 @@ class Task(LightningModule, ABC):
 
     A subclass sets `monitor` and `monitor_mode`, writes the steps, and prepares its losses and metrics in
     `configure_head`.
+
+    Attributes:
+        network: The network, once it is built.
+        create_network: Builds it, called with `pretrained`, `weights`, `num_classes`, `in_chans` and `model_args`; set
+            another before training to train a network that has no name.
 
     Args:
         name: Name of the model, as `python -m cnnbench models` lists them.
@@ -62,6 +68,7 @@ class Task(LightningModule, ABC):
         self.pretrained_cfg = pretrained_cfg(name, source)
         self.optim = OptimConfig.of(optim)
         self.network: nn.Module | None = None
+        self.create_network: Callable[..., nn.Module] = partial(create_model, name, source=source)
         hparams |= {"name": name, "source": source, "model_args": dict(model_args or {})}
         hparams |= {"pretrained": pretrained, "weights": weights}
         hparams |= {"num_classes": num_classes, "in_chans": in_chans, "optim": vars(self.optim).copy()}
@@ -135,9 +142,7 @@ class Task(LightningModule, ABC):
         hparams = self.hparams
         if hparams.num_classes is None or hparams.in_chans is None:
             raise UserError(f"{hparams.name}: give num_classes and in_chans, or a data module that tells them")
-        self.network = create_model(
-            hparams.name,
-            source=hparams.source,
+        self.network = self.create_network(
             pretrained=hparams.pretrained and not from_scratch,
             weights=None if from_scratch else hparams.weights,
             num_classes=hparams.num_classes,

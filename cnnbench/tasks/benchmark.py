@@ -25,8 +25,8 @@ from lightning.pytorch.loggers import CSVLogger
 
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.data import MNISTDataModule
-from cnnbench.data.benchmark import interval
 from cnnbench.data.memory import MemoryDataset
+from cnnbench.statistics import median_interval
 from cnnbench.tasks.classification import ClassificationTask
 from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
 
@@ -165,7 +165,7 @@ def main() -> None:
         "the loop (control)": control,
     }.items():
         added = measure(data, steps)
-        low, high = interval(added)
+        low, high = median_interval(added)
         print(f"{name}: {np.median(added):+.3f} ms a step over the loop [{low:+.3f}, {high:+.3f}]")
 
 

@@ -14,6 +14,8 @@ class WandbLog:
     """What an offline run recorded.
 
     Attributes:
+        group: Of the run, among the project's.
+        job_type: Of the run, within its group.
         config: Settings of the run.
         history: One mapping a call of `run.log`, with its metrics.
         summary: Last values.
@@ -22,6 +24,7 @@ class WandbLog:
     """
 
     def __init__(self, path: Path) -> None:
+        self.group = self.job_type = ""
         self.config: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.summary: dict[str, Any] = {}
@@ -32,6 +35,7 @@ class WandbLog:
 
     def _take(self, record: Any, kind: str) -> None:
         if kind == "run":
+            self.group, self.job_type = record.run.run_group, record.run.job_type
             _update(self.config, record.run.config.update)
         elif kind == "config":
             _update(self.config, record.config.update)

@@ -1,13 +1,11 @@
 """What `fit`, `validate`, `test` and `predict` share: Lightning's command line around a run's own directory."""
 
-import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
-from jsonargparse import ActionYesNo
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningCLI
@@ -16,21 +14,18 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from cnnbench.callbacks.checkpoint import AtomicCheckpointIO, check_checkpoint_path
 from cnnbench.callbacks.progress import RunProgress
-from cnnbench.callbacks.tracking import QuietWandbLogger, WandbMode, run_loggers
-from cnnbench.cli.common.mistakes import users_mistake
-from cnnbench.cli.common.parser import Parser
+from cnnbench.callbacks.tracking import QuietWandbLogger, run_loggers
 from cnnbench.cli.common.processes import end_others, is_told_elsewhere
 from cnnbench.cli.common.run_directory import create_run_directory, recipe_name, remove_if_unused
 from cnnbench.cli.common.run_start import RunStart
-from cnnbench.cli.common.trainer_settings import check_trainer_settings
 from cnnbench.data import ImageDataModule
 from cnnbench.errors import ToldElsewhereError, UserError
 from cnnbench.tasks.base import Task
+from cnnbench.tasks.recipe.mistakes import users_mistake
+from cnnbench.tasks.recipe.parser import Parser
+from cnnbench.tasks.recipe.quiet import quieten
+from cnnbench.tasks.recipe.trainer_settings import check_trainer_settings
 
-_SWITCHES = {
-    "compile": "Compile the network with torch.compile.",
-    "channels_last": "Channels-last memory format of weights and images.",
-}
 _TRAINER_DEFAULTS = {"default_root_dir": "runs", "enable_model_summary": False}
 
 
@@ -50,7 +45,7 @@ class RunCLI(LightningCLI):
     trained = False  # whether there was anything to train
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
-        _quieten()
+        quieten()
         try:
             self._run(args)
         except BaseException as error:
@@ -96,15 +91,7 @@ class RunCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: Parser) -> None:
         """Add what belongs to no class: tracking, compilation, memory format."""
-        parser.add_argument(
-            "--wandb",
-            type=WandbMode,
-            default="auto",
-            help="Weights & Biases: auto is online with a login, else offline; disabled is off.",
-        )
-        for name, text in _SWITCHES.items():
-            parser.add_argument(f"--{name}", action=ActionYesNo, nargs="?", default=False, help=text)
-            parser.link_arguments(name, f"model.init_args.{name}")
+        parser.add_run_options()
 
     def parse_arguments(self, parser: Parser, args: Any) -> None:
         """Parse, and refuse what jsonargparse lets pass."""
@@ -215,17 +202,3 @@ def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _quieten() -> None:
-    """Silence what tells a user of this command line nothing: the devices and tips of Lightning, its worker advice."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*LeafSpec.*is deprecated.*",
-        ".*callbacks used to create the checkpoint.*",
-        ".*dirpath has changed from.*",  # a run that resumes another has its own directory
-        ".*the WeightAveraging callback.*",
-    ):
-        warnings.filterwarnings("ignore", message)

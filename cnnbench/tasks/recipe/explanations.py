@@ -12,11 +12,11 @@ from typing import Any, get_args, get_type_hints
 from lightning.pytorch import Callback
 
 import cnnbench
-from cnnbench.cli.common.nearest_key import did_you_mean_key
 from cnnbench.data import ImageDataModule
 from cnnbench.errors import did_you_mean, either
 from cnnbench.models import list_models
 from cnnbench.tasks.base import Task
+from cnnbench.tasks.recipe.nearest_key import did_you_mean_key
 
 # Keys whose value is a class of the user's choice -> what it must derive from.
 BASES: dict[str, type] = {"model": Task, "data": ImageDataModule, "trainer.callbacks": Callback}

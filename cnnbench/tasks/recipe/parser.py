@@ -5,11 +5,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
+from jsonargparse import ActionYesNo
 from lightning.pytorch.cli import LightningArgumentParser
 
-from cnnbench.cli.common.config_file import check_config_file
-from cnnbench.cli.common.explanations import BASES, class_keys, dataclass_of, explain, must_be_mapping
+from cnnbench.callbacks.tracking import WandbMode
 from cnnbench.errors import UserError, did_you_mean
+from cnnbench.tasks.recipe.config_file import check_config_file
+from cnnbench.tasks.recipe.explanations import BASES, class_keys, dataclass_of, explain, must_be_mapping
+
+_SWITCHES = {
+    "compile": "Compile the network with torch.compile.",
+    "channels_last": "Channels-last memory format of weights and images.",
+}
 
 
 class Parser(LightningArgumentParser):
@@ -33,6 +40,18 @@ class Parser(LightningArgumentParser):
         """Parse a config, once it is sure that the file is one."""
         check_config_file(Path(path))
         return super().parse_path(path, *args, **kwargs)
+
+    def add_run_options(self) -> None:
+        """Add what belongs to no class: tracking, compilation, memory format."""
+        self.add_argument(
+            "--wandb",
+            type=WandbMode,
+            default="auto",
+            help="Weights & Biases: auto is online with a login, else offline; disabled is off.",
+        )
+        for name, text in _SWITCHES.items():
+            self.add_argument(f"--{name}", action=ActionYesNo, nargs="?", default=False, help=text)
+            self.link_arguments(name, f"model.init_args.{name}")
 
     def check_top_level(self, keys: Iterable[str]) -> None:
         """Refuse a key of a config that no option has; jsonargparse lets it pass where its value is empty."""

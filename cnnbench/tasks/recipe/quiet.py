@@ -1,0 +1,20 @@
+"""What Lightning and torch say in a run that nobody needs to read."""
+
+import logging
+import warnings
+
+LOGGERS = ("lightning.pytorch", "lightning.fabric")
+
+
+def quieten() -> None:
+    """Silence what tells a user of the command line nothing: the devices and tips of Lightning, its worker advice."""
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*LeafSpec.*is deprecated.*",
+        ".*callbacks used to create the checkpoint.*",
+        ".*dirpath has changed from.*",  # a run that resumes another has its own directory
+        ".*the WeightAveraging callback.*",
+    ):
+        warnings.filterwarnings("ignore", message)
