@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,12 +58,7 @@ class FinishedComparisons:
     def _path(self, pair: Pair) -> Path:
         key = json.dumps([pair.model, pair.against, self._circumstances], sort_keys=True)
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        return self.directory / f"{file_name(pair.model)}-{digest}.json"
-
-
-def file_name(name: str) -> str:
-    """Return a name that a file can have: "timm/resnet50" as "timm_resnet50"."""
-    return re.sub(r"[^\w.-]", "_", name)
+        return self.directory / f"{pair.model.replace('/', '_')}-{digest}.json"
 
 
 def _source() -> str:

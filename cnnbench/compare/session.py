@@ -9,7 +9,7 @@ import torch
 
 from cnnbench.compare.apart import Pair, compare_apart
 from cnnbench.compare.environment import environment
-from cnnbench.compare.finished import FinishedComparisons, file_name
+from cnnbench.compare.finished import FinishedComparisons
 from cnnbench.compare.pair import RUNS, compare_specs
 from cnnbench.compare.result import Comparison, Report
 from cnnbench.compare.settings import USUAL_CHECKS, Settings
@@ -37,7 +37,7 @@ def compare(*models: Spec, against: Spec | None = None, checks: Sequence[str] | 
     if isinstance(checks, str):
         raise UserError(f"checks is {checks!r}, but must be a list, such as ['parity', 'cost']")
     chosen = Settings(checks=tuple(checks or USUAL_CHECKS), **settings)
-    comparisons = [compare_specs(model, against, chosen, directory=_runs(RUNS, model)) for model in models]
+    comparisons = [compare_specs(model, against, chosen) for model in models]
     return Report(settings_environment(chosen), None, comparisons)
 
 
@@ -87,7 +87,7 @@ def compare_pairs(
     try:
         for pair in pairs:
             if pair not in found:
-                found[pair] = _compared(pair, settings, apart, _runs(runs, pair.model), wandb, watcher)
+                found[pair] = _compared(pair, settings, apart, runs, wandb, watcher)
                 if kept is not None:
                     kept.save(pair, found[pair])
                 watcher.finished(found[pair])
@@ -109,10 +109,6 @@ def _compared(pair: Pair, settings: Settings, apart: bool, directory: Path, wand
     if apart:
         return compare_apart(pair, settings, directory=directory, wandb=wandb, tell=tell)
     return compare_specs(pair.model, pair.against, settings, directory=directory, wandb=wandb, tell=tell)
-
-
-def _runs(root: Path, model: Spec) -> Path:
-    return root / file_name(model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__))
 
 
 def _how_to_go_on(finished: int, total: int, output: Path | None) -> str:

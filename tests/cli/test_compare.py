@@ -208,17 +208,14 @@ def test_a_bar_in_a_terminal(compare, monkeypatch):
     assert "0/1 lenet5: parity" in re.sub(r"\x1b\[[\d;?]*\w", "", screen.getvalue())
 
 
-def test_a_report_is_written_where_it_was_asked_for(compare, monkeypatch, tmp_path):
-    written = []
-
-    def write_report(report, directory):
-        written.append((report.equal, directory))
-        return [directory / "report.json", directory / "report.html"]
-
-    monkeypatch.setitem(sys.modules, "cnnbench.compare.report", SimpleNamespace(write_report=write_report))
-    code, out, _ = compare("lenet5", "--output", tmp_path / "deep/down")
-    assert (code, written) == (0, [(True, tmp_path / "deep/down")])
-    assert out == f"{EQUAL}{tmp_path}/deep/down/report.json\n{tmp_path}/deep/down/report.html\n"
+def test_a_report_is_written_where_it_was_asked_for(compare, tmp_path):
+    folder = tmp_path / "deep/down"
+    files = [folder / name for name in ("report.json", "report.csv", "report.html")]
+    code, out, _ = compare("lenet5", "--output", folder)
+    assert (code, out) == (0, EQUAL + "".join(f"{path}\n" for path in files))
+    _, document, paths = compare("lenet5", "--output", folder, "--format", "json")
+    assert json.loads(document) == json.loads(files[0].read_text())
+    assert paths.splitlines()[-3:] == list(map(str, files))
 
 
 # Words after `compare` -> the line, or how it begins.

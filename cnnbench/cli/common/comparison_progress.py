@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cnnbench.compare.apart import Pair
-from cnnbench.compare.failure import verdict
+from cnnbench.compare.report.values import status
 from cnnbench.compare.result import Comparison
 from cnnbench.compare.session import Watcher
 
@@ -59,7 +59,7 @@ class ComparisonProgress(Watcher):
         if self._bar is not None:
             self._bar.advance(self._task)
         elif self._total > 1:
-            said = comparison.error or verdict(comparison).lower()
+            said = comparison.error or status(comparison)
             head = f"{self._done}/{self._total}  {comparison.model}"
             print(f"{head}  {said}{self._left()}", file=sys.stderr, flush=True)
 

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from cnnbench.cli.common.listing import Column, print_rows
-from cnnbench.compare.failure import relative, verdict, why_not_equal
+from cnnbench.compare.failure import why_not_equal
 from cnnbench.compare.published import PUBLISHED, Published, differs
+from cnnbench.compare.report.values import error_text, interval_text, status
 from cnnbench.compare.result import Comparison, Contest, Cost, Estimate, Memory, Parity, Served, Speed, Training
 
 WIDTH = 100  # columns, at most
@@ -65,7 +66,7 @@ def _parts(label: str) -> tuple[str, str]:
 
 
 def _head(comparison: Comparison, width: int) -> Text:
-    word = verdict(comparison)
+    word = status(comparison).upper()
     left = title(comparison)
     if len(left) > width - len(word) - 2:
         left = f"{left[: width - len(word) - 3]}…"
@@ -100,7 +101,7 @@ def _parity(parity: Parity) -> Iterator[Line]:
     yield "weights", f"{weights.matched} of {weights.ours} tensors{others}, {how}"
     known = {name: error for name, error in vars(parity.max_relative_error).items() if error is not None}
     if known:
-        errors = " · ".join(f"{name} {relative(error)}" for name, error in known.items())
+        errors = " · ".join(f"{name} {error_text(error)}" for name, error in known.items())
         yield (
             "float64",
             f"{errors:<59}(worst relative error)" if len(errors) < 59 else f"{errors} (worst relative error)",
@@ -135,20 +136,16 @@ def _speed(speed: Speed) -> Iterator[Line]:
 
 
 def _contest(contest: Contest) -> str:
-    return f"{_ratio(contest.speedup)}   control {_interval(contest.control)}   {contest.verdict}"
+    return f"{_ratio(contest.speedup)}   control {interval_text(contest.control)}   {contest.verdict}"
 
 
 def _served(name: str, served: Served) -> str:
     gain = f"{served.images_per_second:,.1f} images/s, {_ratio(served.gain)} of it as it is"
-    return f"{name} by {served.options}: {gain}, error {relative(served.relative_error)}"
+    return f"{name} by {served.options}: {gain}, error {error_text(served.relative_error)}"
 
 
 def _ratio(estimate: Estimate) -> str:
-    return f"{estimate.median:.2f}x {_interval(estimate)}"
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"[{estimate.low:.2f}, {estimate.high:.2f}]"
+    return f"{estimate.median:.2f}x {interval_text(estimate)}"
 
 
 def _memory(memory: Memory) -> Iterator[Line]:
@@ -183,7 +180,7 @@ def print_architectures(comparisons: Sequence[Comparison]) -> None:
         print("* as published; differs from what was measured by over 2 %")
 
 
-_WORDS = {"EQUAL": "yes", "NOT EQUAL": "no", "FAILED": "failed", "NOT CHECKED": None}
+_WORDS = {"equal": "yes", "not equal": "no", "failed": "failed", "not checked": None}
 _COLUMNS = (
     Column("model"),
     Column("year", right=True),
@@ -201,7 +198,7 @@ def _row(comparison: Comparison) -> dict[str, Any]:
     cost, speed = comparison.cost, comparison.speed
     name = comparison.model if len(comparison.model) <= NAME else f"…{comparison.model[1 - NAME :]}"
     row = {"model": name, "year": comparison.year, "top1": comparison.top1}
-    row["equal"] = _WORDS[verdict(comparison)]
+    row["equal"] = _WORDS[status(comparison)]
     if cost is not None:
         row |= {"parameters": cost.ours.parameters, "macs": cost.ours.macs}
     for key in ("forward", "train_step"):
