@@ -6,12 +6,15 @@ from cnnbench.compare.result import (
     Contest,
     Cost,
     Divergence,
+    Duel,
     Errors,
     Estimate,
     Memory,
+    MetricSummary,
     Parity,
     SideCost,
     Speed,
+    Training,
     Weights,
 )
 
@@ -29,4 +32,9 @@ SAME = "no difference this machine resolves"
 FORWARD = Contest(Estimate(1.01, 0.98, 1.03), Estimate(1, 0.97, 1.03), None, None, (10.0, 9.9), 50, SAME)
 STEP = Contest(Estimate(0.99, 0.97, 1.02), Estimate(1, 0.98, 1.02), None, None, (3.0, 3.0), 50, SAME)
 SPEED = Speed(8, FORWARD, STEP)
+SEEDS = [
+    Duel(seed, 4, None, 0.0, ([1.0] * 4, [1.0] * 4), {"val/accuracy": (0.6, 0.6)}, (0.035, 0.034)) for seed in (0, 1)
+]
+ACCURACY = MetricSummary("val/accuracy", (0.6167, 0.1126), (0.6167, 0.1126), Estimate(0.0, -0.01, 0.01))
+TRAINING = Training("configs/lenet5.yaml", SEEDS, [ACCURACY], "identical losses in all 4 steps of 2 seeds")
 MEMORY = Memory(int(1.92 * 2**30), int(1.921 * 2**30), 8)

@@ -13,7 +13,18 @@ from cnnbench.cli.common.listing import Column, print_rows
 from cnnbench.compare.failure import why_not_equal
 from cnnbench.compare.published import PUBLISHED, Published, differs
 from cnnbench.compare.report.values import error_text, interval_text, status
-from cnnbench.compare.result import Comparison, Contest, Cost, Estimate, Memory, Parity, Served, Speed, Training
+from cnnbench.compare.result import (
+    Comparison,
+    Contest,
+    Cost,
+    Estimate,
+    Memory,
+    MetricSummary,
+    Parity,
+    Served,
+    Speed,
+    Training,
+)
 
 WIDTH = 100  # columns, at most
 VERDICT_END = 88  # the column where verdicts end
@@ -97,15 +108,12 @@ def _parity(parity: Parity) -> Iterator[Line]:
             about = " " * len(about)
     weights = parity.weights
     others = "" if weights.ours == weights.theirs else f" (theirs has {weights.theirs})"
-    how = {"same keys": "same keys"}.get(weights.method, f"by {weights.method}")
+    how = weights.method if weights.method == "same keys" else f"by {weights.method}"
     yield "weights", f"{weights.matched} of {weights.ours} tensors{others}, {how}"
     known = {name: error for name, error in vars(parity.max_relative_error).items() if error is not None}
     if known:
         errors = " · ".join(f"{name} {error_text(error)}" for name, error in known.items())
-        yield (
-            "float64",
-            f"{errors:<59}(worst relative error)" if len(errors) < 59 else f"{errors} (worst relative error)",
-        )
+        yield "float64", f"{errors:<58} (worst relative error)"
     if parity.same_random_draws is False:
         yield "random", parity.draws_difference or "dropout or drop path draws other numbers than theirs"
 
@@ -159,17 +167,23 @@ def _memory(memory: Memory) -> Iterator[Line]:
 
 def _training(training: Training) -> Iterator[Line]:
     yield "training", training.verdict
+    single = len(training.duels) == 1  # of which no deviation is known
+    if training.metrics:
+        yield "", f"ours · theirs · difference{'' if single else ', over all seeds'}:"
+    width = max((len(metric.name) for metric in training.metrics), default=0)
     for metric in training.metrics:
-        sides = " and ".join(f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in (metric.ours, metric.theirs))
-        yield "", f"{metric.name} {sides}, difference {metric.difference.median:+.4f} {_signed(metric.difference)}"
-
-    times = zip(*(duel.seconds_per_step for duel in training.duels), strict=True)
+        yield "", f"{metric.name:<{width}}  {_metric(metric, single)}"
     if training.duels:
-        yield "", "seconds a step: {:.3f} and {:.3f}".format(*map(median, times))
+        times = zip(*(duel.seconds_per_step for duel in training.duels), strict=True)
+        yield "", "seconds a step {:.3f} · {:.3f}".format(*map(median, times))
 
 
-def _signed(estimate: Estimate) -> str:
-    return f"[{estimate.low:+.4f}, {estimate.high:+.4f}]"
+def _metric(metric: MetricSummary, single: bool) -> str:
+    ours, theirs, difference = metric.ours, metric.theirs, metric.difference
+    if single:
+        return f"{ours[0]:.4f} · {theirs[0]:.4f} · {difference.median:+.4f}"
+    interval = f"[{difference.low:+.4f}, {difference.high:+.4f}]"
+    return "{:.4f} ± {:.4f} · {:.4f} ± {:.4f}".format(*ours, *theirs) + f" · {difference.median:+.4f} {interval}"
 
 
 def print_architectures(comparisons: Sequence[Comparison]) -> None:
