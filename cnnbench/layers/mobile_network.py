@@ -7,10 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cnnbench.layers.head import linear
 from cnnbench.layers.inverted_residual import Activation, DepthwiseSeparable, InvertedResidual, MobileSqueezeExcite
-from cnnbench.layers.network import Network
-from cnnbench.layers.pool import GlobalPool
+from cnnbench.layers.pooled_network import PooledNetwork
 from cnnbench.layers.rounding import make_divisible
 from cnnbench.layers.stage import Stage
 
@@ -33,7 +31,7 @@ class Row(NamedTuple):
     kernel_size: int = 3
 
 
-class MobileNetwork(Network):
+class MobileNetwork(PooledNetwork):
     """A 3x3 convolution of stride 2, stages of blocks, and at will a 1x1 convolution in front of the head.
 
     Args:
@@ -52,6 +50,8 @@ class MobileNetwork(Network):
             this rate one block after the last.
     """
 
+    classifier_name = "classifier"
+
     def __init__(
         self,
         rows: Sequence[Row],
@@ -68,7 +68,6 @@ class MobileNetwork(Network):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
         in_channels = make_divisible(32 * channel_multiplier)
         self.conv_stem = nn.Conv2d(in_chans, in_channels, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(in_channels)
@@ -99,11 +98,7 @@ class MobileNetwork(Network):
         self.conv_head = nn.Conv2d(in_channels, num_features, 1, bias=False) if num_features else nn.Identity()
         self.bn2 = nn.BatchNorm2d(num_features) if num_features else nn.Identity()
         self.act2 = act_layer(inplace=True) if num_features else nn.Identity()
-        self.num_features = num_features or in_channels
-        self.global_pool = GlobalPool(global_pool)
-        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
-        self.head_drop = nn.Dropout(drop_rate)
-        self.classifier = linear(self.head_hidden_size, num_classes)
+        self.add_head(num_classes, global_pool, drop_rate, num_features or in_channels)
         self._init_weights()
 
     def _init_weights(self) -> None:
@@ -142,20 +137,6 @@ class MobileNetwork(Network):
         """As in `Network`, but `norm` changes nothing: a convolution, not a norm alone, follows the last map."""
         return super().forward_intermediates(x, indices, False, stop_early, output_fmt, intermediates_only)
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of a feature map, or with `pre_logits` what the classifier would see."""
-        x = self.head_drop(self.global_pool(x))
-        return x if pre_logits else self.classifier(x)
-
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """Return the last linear layer."""
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last linear layer (0: by nothing), and the pooling where `global_pool` is given."""
-        self.num_classes = num_classes
-        if global_pool is not None:
-            self.global_pool = GlobalPool(global_pool)
-        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
-        self.classifier = linear(self.head_hidden_size, num_classes).to(self.conv_stem.weight)
+    def classify(self, x: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of the pooled features (B, head_hidden_size)."""
+        return self.classifier(x)
