@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cnnbench.layers.inverted_residual import Activation, DepthwiseSeparable, InvertedResidual, MobileSqueezeExcite
+from cnnbench.layers.inverted_residual import Activation, DepthwiseSeparable, InvertedResidual
 from cnnbench.layers.pooled_network import PooledNetwork
 from cnnbench.layers.rounding import make_divisible
+from cnnbench.layers.squeeze_excite import MobileSqueezeExcite
 from cnnbench.layers.stage import Stage
 
 
