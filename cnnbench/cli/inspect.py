@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from inspect import signature
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,12 @@ from cnnbench.cli.common.listing import Column, ListingParser, print_rows
 from cnnbench.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from cnnbench.analysis import Inspection
 
 NARROW = 100  # columns of a terminal; with fewer the types are left out
+SIZE_ARGUMENTS = ("img_size", "image_size")  # of networks made for one size: timm's and ours, torchvision's
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 EXPLANATION = """\
 receptive field: pixels along a side that an output sees, those beyond the border counted; "all" after global pooling
@@ -71,22 +75,33 @@ def run(args: Sequence[str] | None) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> "Inspection":
-    import torch
-
     from cnnbench.analysis import inspect_layers
-    from cnnbench.models import check_input_size, create_model, pretrained_cfg
+    from cnnbench.models import check_input_size, pretrained_cfg
 
     usual = pretrained_cfg(options.model, options.source).get("input_size") or (3, 224, 224)
-    with torch.device("meta"):
-        network = create_model(
-            options.model, source=options.source, in_chans=options.in_chans, num_classes=options.num_classes
-        ).eval()
     channels = usual[0] if options.in_chans is None else options.in_chans
     size = tuple(usual[1:]) if options.image_size is None else (options.image_size, options.image_size)
     if min(size) < 1:
         raise UserError(f"--image-size is {options.image_size}: it must be at least 1")
+    network = _network(options)
     check_input_size(network, channels, size)
     return inspect_layers(network, size, channels)
+
+
+def _network(options: argparse.Namespace) -> "nn.Module":
+    """Build the network without data, for images of the size asked for where it is made for one size."""
+    import torch
+
+    from cnnbench.models import create_model
+
+    arguments = {"source": options.source, "in_chans": options.in_chans, "num_classes": options.num_classes}
+    with torch.device("meta"):
+        network = create_model(options.model, **arguments)
+        accepted = signature(type(network)).parameters
+        sizes = {argument: options.image_size for argument in SIZE_ARGUMENTS if argument in accepted}
+        if options.image_size is not None and sizes:
+            network = create_model(options.model, **arguments, **sizes)
+    return network.eval()
 
 
 def _row(layer: Any) -> dict[str, Any]:

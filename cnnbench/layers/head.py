@@ -8,6 +8,41 @@ from torch import Tensor, nn
 from cnnbench.layers.pool import GlobalPool
 
 
+class PooledHead(nn.Module):
+    """Pool, dropout, linear.
+
+    Args:
+        in_features: Channels of the feature map.
+        num_classes: Outputs; 0 leaves the linear layer out.
+        pool_type: One of `GlobalPool`'s.
+        drop_rate: Dropout in front of the linear layer.
+        conv: Make that a 1x1 convolution, which without pooling classifies every position.
+    """
+
+    def __init__(
+        self, in_features: int, num_classes: int, pool_type: str = "avg", drop_rate: float = 0.0, conv: bool = False
+    ) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.conv = conv
+        self.global_pool = GlobalPool(pool_type, flatten=not conv)
+        self.drop = nn.Dropout(drop_rate)
+        self.reset(num_classes)
+
+    def reset(self, num_classes: int, pool_type: str | None = None) -> None:
+        """Replace the linear layer, and the pooling where `pool_type` is given."""
+        if pool_type is not None:
+            self.global_pool = GlobalPool(pool_type, flatten=not self.conv)
+        self.num_features = self.in_features * self.global_pool.feat_mult()
+        self.fc = linear(self.num_features, num_classes, self.conv)
+        self.flatten = nn.Flatten(1) if self.conv and self.global_pool.pool_type else nn.Identity()
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return the logits of a feature map (B, C, H, W), or with `pre_logits` what the linear layer would see."""
+        x = self.drop(self.global_pool(x))  # (B, num_features), as a map (B, num_features, 1, 1) for a convolution
+        return self.flatten(x if pre_logits else self.fc(x))
+
+
 class NormMlpHead(nn.Module):
     """Pool, norm, an optional hidden layer, dropout, linear.
 

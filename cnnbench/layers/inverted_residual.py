@@ -9,31 +9,9 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from cnnbench.layers.drop import DropPath
+from cnnbench.layers.squeeze_excite import MobileSqueezeExcite
 
 Activation = Callable[..., nn.Module]
-
-
-class MobileSqueezeExcite(nn.Module):
-    """Squeeze-and-excitation with the layer names of MobileNets and the activation of the block around it.
-
-    Args:
-        channels: Channels of the feature map.
-        reduced: Width between the two convolutions.
-        act_layer: Activation between them; called with `inplace`.
-    """
-
-    def __init__(self, channels: int, reduced: int, act_layer: Activation) -> None:
-        super().__init__()
-        self.conv_reduce = nn.Conv2d(channels, reduced, 1)
-        self.act1 = act_layer(inplace=True)
-        self.conv_expand = nn.Conv2d(reduced, channels, 1)
-        self.gate = nn.Sigmoid()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x (B, C, H, W), its channels weighed."""
-        weights = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
-        weights = self.conv_expand(self.act1(self.conv_reduce(weights)))
-        return x * self.gate(weights)
 
 
 class DepthwiseSeparable(nn.Module):

@@ -7,11 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cnnbench.layers.head import linear
-from cnnbench.layers.inverted_residual import Activation, DepthwiseSeparable, InvertedResidual, MobileSqueezeExcite
-from cnnbench.layers.network import Network
-from cnnbench.layers.pool import GlobalPool
+from cnnbench.layers.inverted_residual import Activation, DepthwiseSeparable, InvertedResidual
+from cnnbench.layers.pooled_network import PooledNetwork
 from cnnbench.layers.rounding import make_divisible
+from cnnbench.layers.squeeze_excite import MobileSqueezeExcite
 from cnnbench.layers.stage import Stage
 
 
@@ -33,34 +32,38 @@ class Row(NamedTuple):
     kernel_size: int = 3
 
 
-class MobileNetwork(Network):
+class MobileNetwork(PooledNetwork):
     """A 3x3 convolution of stride 2, stages of blocks, and at will a 1x1 convolution in front of the head.
 
+    A subclass says which: by `rows`, `act_layer` and the other attributes, and by `last_width`.
+
     Args:
-        rows: The stages.
-        act_layer: The activation of the whole network, called with `inplace`.
-        squeeze_excite: Whether the blocks weigh their channels.
-        linear_bottleneck: Whether blocks end without activation and add their input where shapes agree.
         channel_multiplier: Factor of all widths, which are then rounded by `make_divisible`.
         depth_multiplier: Factor of the stages' repeats, which are then rounded up.
-        num_features: Outputs of the last 1x1 convolution; 0 leaves it out.
         num_classes: Outputs; 0 leaves the classifier out.
         in_chans: Channels of the images.
         global_pool: "avg", "max", "avgmax", "catavgmax" or "" (none).
         drop_rate: Dropout in front of the classifier.
         drop_path_rate: Stochastic depth; it rises linearly over the blocks from 0 at the first, and would reach
             this rate one block after the last.
+
+    Attributes:
+        rows: The stages.
+        act_layer: The activation of the whole network, called with `inplace`.
+        squeeze_excite: Whether the blocks weigh their channels.
+        linear_bottleneck: Whether blocks end without activation and add their input where shapes agree.
     """
+
+    rows: Sequence[Row]
+    act_layer: Activation
+    squeeze_excite = False
+    linear_bottleneck = True
+    classifier_name = "classifier"
 
     def __init__(
         self,
-        rows: Sequence[Row],
-        act_layer: Activation,
-        squeeze_excite: bool = False,
-        linear_bottleneck: bool = True,
         channel_multiplier: float = 1.0,
         depth_multiplier: float = 1.0,
-        num_features: int = 1280,
         num_classes: int = 1000,
         in_chans: int = 3,
         global_pool: str = "avg",
@@ -68,43 +71,55 @@ class MobileNetwork(Network):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        in_channels = make_divisible(32 * channel_multiplier)
-        self.conv_stem = nn.Conv2d(in_chans, in_channels, 3, stride=2, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.act1 = act_layer(inplace=True)
-
-        self.feature_info = []
-        stages, reduction, index = [], 2, 0
-        depths = [math.ceil(row.repeats * depth_multiplier) for row in rows]
-        for i, (row, depth) in enumerate(zip(rows, depths, strict=True)):
-            blocks = []
-            out_channels = make_divisible(row.channels * channel_multiplier)
-            for stride in (row.stride, *[1] * (depth - 1)):
-                sizes = (row.kernel_size, stride, act_layer, squeeze_excite)
-                drop_path = drop_path_rate * index / sum(depths)
-                if row.expansion == 1:
-                    block = DepthwiseSeparable(in_channels, out_channels, *sizes, linear_bottleneck, drop_path)
-                else:
-                    block = InvertedResidual(in_channels, out_channels, row.expansion, *sizes, drop_path)
-                blocks.append(block)
-                in_channels, index = out_channels, index + 1
-            stages.append(Stage(*blocks))
-            reduction *= row.stride
-            if i + 1 == len(rows) or rows[i + 1].stride == 2:
-                info = {"num_chs": in_channels, "reduction": reduction, "module": f"blocks.{i}", "stage": i + 1}
-                self.feature_info.append(info)
-        self.blocks = nn.Sequential(*stages)
-
-        self.conv_head = nn.Conv2d(in_channels, num_features, 1, bias=False) if num_features else nn.Identity()
-        self.bn2 = nn.BatchNorm2d(num_features) if num_features else nn.Identity()
-        self.act2 = act_layer(inplace=True) if num_features else nn.Identity()
-        self.num_features = num_features or in_channels
-        self.global_pool = GlobalPool(global_pool)
-        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
-        self.head_drop = nn.Dropout(drop_rate)
-        self.classifier = linear(self.head_hidden_size, num_classes)
+        width = self._add_stem(in_chans, make_divisible(32 * channel_multiplier))
+        width = self._add_stages(width, channel_multiplier, depth_multiplier, drop_path_rate)
+        width = self._add_last_convolution(width, self.last_width(channel_multiplier))
+        self.add_head(num_classes, global_pool, drop_rate, width)
         self._init_weights()
+
+    @staticmethod
+    def last_width(channel_multiplier: float) -> int:
+        """Return the channels of the 1x1 convolution behind the stages; 0 leaves it out."""
+        return make_divisible(1280 * channel_multiplier)
+
+    def _add_stem(self, in_chans: int, width: int) -> int:
+        self.conv_stem = nn.Conv2d(in_chans, width, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.act1 = self.act_layer(inplace=True)
+        return width
+
+    def _add_stages(self, width: int, channel_multiplier: float, depth_multiplier: float, drop_path_rate: float) -> int:
+        """Add `blocks` behind a map of `width` channels and note the maps; return the channels that go out."""
+        depths = [math.ceil(row.repeats * depth_multiplier) for row in self.rows]
+        rates = iter([drop_path_rate * index / sum(depths) for index in range(sum(depths))])
+        self.blocks, self.feature_info, reduction = nn.Sequential(), [], 2
+        for i, (row, depth) in enumerate(zip(self.rows, depths, strict=True)):
+            out_width = make_divisible(row.channels * channel_multiplier)
+            self.blocks.append(self._stage(row, width, out_width, [next(rates) for _ in range(depth)]))
+            width, reduction = out_width, reduction * row.stride
+            if i + 1 == len(self.rows) or self.rows[i + 1].stride == 2:
+                info = {"num_chs": width, "reduction": reduction, "module": f"blocks.{i}", "stage": i + 1}
+                self.feature_info.append(info)
+        return width
+
+    def _stage(self, row: Row, in_width: int, out_width: int, rates: Sequence[float]) -> Stage:
+        """Return a block for each rate of stochastic depth; the first changes width and resolution."""
+        blocks = []
+        for i, rate in enumerate(rates):
+            widths = (in_width if i == 0 else out_width, out_width)
+            sizes = (row.kernel_size, row.stride if i == 0 else 1, self.act_layer, self.squeeze_excite)
+            if row.expansion == 1:
+                blocks.append(DepthwiseSeparable(*widths, *sizes, self.linear_bottleneck, rate))
+            else:
+                blocks.append(InvertedResidual(*widths, row.expansion, *sizes, rate))
+        return Stage(*blocks)
+
+    def _add_last_convolution(self, in_width: int, width: int) -> int:
+        """Add the 1x1 convolution, of `width` channels, or identities in its place; return the channels that go out."""
+        self.conv_head = nn.Conv2d(in_width, width, 1, bias=False) if width else nn.Identity()
+        self.bn2 = nn.BatchNorm2d(width) if width else nn.Identity()
+        self.act2 = self.act_layer(inplace=True) if width else nn.Identity()
+        return width or in_width
 
     def _init_weights(self) -> None:
         """Draw weights as EfficientNet's authors do: by fan-out, a depthwise convolution's being one channel's."""
@@ -142,20 +157,6 @@ class MobileNetwork(Network):
         """As in `Network`, but `norm` changes nothing: a convolution, not a norm alone, follows the last map."""
         return super().forward_intermediates(x, indices, False, stop_early, output_fmt, intermediates_only)
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of a feature map, or with `pre_logits` what the classifier would see."""
-        x = self.head_drop(self.global_pool(x))
-        return x if pre_logits else self.classifier(x)
-
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """Return the last linear layer."""
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last linear layer (0: by nothing), and the pooling where `global_pool` is given."""
-        self.num_classes = num_classes
-        if global_pool is not None:
-            self.global_pool = GlobalPool(global_pool)
-        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
-        self.classifier = linear(self.head_hidden_size, num_classes).to(self.conv_stem.weight)
+    def classify(self, x: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of the pooled features (B, head_hidden_size)."""
+        return self.classifier(x)

@@ -7,12 +7,13 @@ their own.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
-from cnnbench.layers import DropPath, LayerNorm2d, Mlp, Network, NormMlpHead, Stage
+from cnnbench.layers import DropPath, HeadNetwork, LayerNorm2d, Mlp, NormMlpHead, Stage
 from cnnbench.models.registry import Paper, register
 
 EPS = 1e-6
@@ -63,7 +64,7 @@ class ConvNeXtStage(nn.Module):
         return self.blocks(self.downsample(x))
 
 
-class ConvNeXt(Network):
+class ConvNeXt(HeadNetwork):
     """A patchify stem and four stages; each further stage halves the map.
 
     Args:
@@ -95,7 +96,6 @@ class ConvNeXt(Network):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
         self.feature_info = []
         if isinstance(kernel_sizes, int):
             kernel_sizes = (kernel_sizes,) * len(dims)
@@ -114,10 +114,9 @@ class ConvNeXt(Network):
             in_dim = dim
         self.stages = nn.Sequential(*stages)
 
-        self.num_features = self.head_hidden_size = in_dim
-        self.head = NormMlpHead(
-            in_dim, num_classes, global_pool, drop_rate, norm_layer=lambda dim: LayerNorm2d(dim, EPS)
-        )
+        self.num_features = in_dim
+        norm_layer = partial(LayerNorm2d, eps=EPS)
+        self.add_head(NormMlpHead(in_dim, num_classes, global_pool, drop_rate, norm_layer), num_classes)
         self._init_weights()
 
     def _init_weights(self) -> None:
@@ -134,21 +133,6 @@ class ConvNeXt(Network):
     def feature_chain(self) -> list[nn.Module]:
         """Return the modules of `forward_features` in order."""
         return [self.stem, *self.stages]
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of a feature map, or with `pre_logits` what the classifier would see."""
-        return self.head(x, pre_logits)
-
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """Return the last linear layer."""
-        return self.head.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last linear layer (0: by nothing), and the pooling where `global_pool` is given."""
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
-        self.head.to(self.stem[0].weight)
 
 
 PAPER = Paper(

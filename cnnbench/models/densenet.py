@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cnnbench.layers import BatchNormReLU2d, GlobalPool, Network, Stage, linear
+from cnnbench.layers import BatchNormReLU2d, PooledNetwork, Stage
 from cnnbench.models.registry import Paper, register
 
 
@@ -88,7 +88,7 @@ class Transition(nn.Sequential):
         super().__init__(OrderedDict(norm=BatchNormReLU2d(in_channels), conv=conv, pool=nn.AvgPool2d(2)))
 
 
-class DenseNet(Network):
+class DenseNet(PooledNetwork):
     """A 7x7 convolution and a max pool, then dense blocks with transitions between them.
 
     Args:
@@ -104,6 +104,8 @@ class DenseNet(Network):
             `set_grad_checkpointing` switches the same.
     """
 
+    classifier_name = "classifier"
+
     def __init__(
         self,
         growth_rate: int = 32,
@@ -117,7 +119,6 @@ class DenseNet(Network):
         memory_efficient: bool = False,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
         channels, reduction = 2 * growth_rate, 4
         self.features = nn.Sequential(
             OrderedDict(
@@ -138,11 +139,7 @@ class DenseNet(Network):
         self.features.add_module("norm5", BatchNormReLU2d(channels))
         self._add_features(channels, reduction, "norm5")
 
-        self.num_features = channels
-        self.global_pool = GlobalPool(global_pool)
-        self.head_hidden_size = channels * self.global_pool.feat_mult()
-        self.head_drop = nn.Dropout(drop_rate)
-        self.classifier = linear(self.head_hidden_size, num_classes)
+        self.add_head(num_classes, global_pool, drop_rate)
         self.set_grad_checkpointing(memory_efficient)
         self._init_weights()
 
@@ -164,23 +161,9 @@ class DenseNet(Network):
         """Return the modules of `forward_features` in order."""
         return list(self.features)
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of a feature map, or with `pre_logits` what the classifier would see."""
-        x = self.head_drop(self.global_pool(x))
-        return x if pre_logits else self.classifier(x)
-
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """Return the last linear layer."""
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last linear layer (0: by nothing), and the pooling where `global_pool` is given."""
-        self.num_classes = num_classes
-        if global_pool is not None:
-            self.global_pool = GlobalPool(global_pool)
-        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
-        self.classifier = linear(self.head_hidden_size, num_classes).to(self.features.conv0.weight)
+    def classify(self, x: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of the pooled features (B, head_hidden_size)."""
+        return self.classifier(x)
 
 
 PAPER = Paper(

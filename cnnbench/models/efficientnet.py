@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from cnnbench.layers import MobileNetwork, Row, make_divisible
+from cnnbench.layers import MobileNetwork, Row
 from cnnbench.models.registry import Paper, register
 
 ROWS = (  # table 1, without the stem and the last convolution
@@ -76,39 +76,12 @@ def compound_scaling(phi: float) -> Scaling:
 class EfficientNet(MobileNetwork):
     """A 3x3 convolution, seven stages of inverted residuals with squeeze-and-excitation, a 1x1 convolution; SiLU.
 
-    Args:
-        channel_multiplier: Factor of all widths.
-        depth_multiplier: Factor of the number of blocks in each stage.
-        num_classes: Outputs; 0 leaves the classifier out.
-        in_chans: Channels of the images.
-        global_pool: "avg", "max", "avgmax", "catavgmax" or "" (none).
-        drop_rate: Dropout in front of the classifier.
-        drop_path_rate: Stochastic depth; it rises linearly over the blocks from 0 at the first.
+    Its arguments are those of `MobileNetwork`.
     """
 
-    def __init__(
-        self,
-        channel_multiplier: float = 1.0,
-        depth_multiplier: float = 1.0,
-        num_classes: int = 1000,
-        in_chans: int = 3,
-        global_pool: str = "avg",
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
-    ) -> None:
-        super().__init__(
-            ROWS,
-            act_layer=nn.SiLU,
-            squeeze_excite=True,
-            channel_multiplier=channel_multiplier,
-            depth_multiplier=depth_multiplier,
-            num_features=make_divisible(1280 * channel_multiplier),
-            num_classes=num_classes,
-            in_chans=in_chans,
-            global_pool=global_pool,
-            drop_rate=drop_rate,
-            drop_path_rate=drop_path_rate,
-        )
+    rows = ROWS
+    act_layer = nn.SiLU
+    squeeze_excite = True
 
 
 PAPER = Paper(

@@ -29,16 +29,12 @@ class InceptionA(Branches):
         self.branch5x5_1, self.branch5x5_2 = Conv(in_channels, 48, 1), Conv(48, 64, 5, padding=2)
         self.branch3x3dbl_1, self.branch3x3dbl_2 = Conv(in_channels, 64, 1), Conv(64, 96, 3, padding=1)
         self.branch3x3dbl_3 = Conv(96, 96, 3, padding=1)
-        self.pool = nn.AvgPool2d(3, stride=1, padding=1)
-        self.branch_pool = Conv(in_channels, pool_channels, 1)
+        self.pool, self.branch_pool = nn.AvgPool2d(3, stride=1, padding=1), Conv(in_channels, pool_channels, 1)
 
     def _branches(self, x: Tensor) -> list[Tensor]:
-        return [
-            self.branch1x1(x),
-            self.branch5x5_2(self.branch5x5_1(x)),
-            self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))),
-            self.branch_pool(self.pool(x)),
-        ]
+        single = self.branch5x5_2(self.branch5x5_1(x))
+        double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
+        return [self.branch1x1(x), single, double, self.branch_pool(self.pool(x))]
 
 
 class InceptionB(Branches):
@@ -67,16 +63,13 @@ class InceptionC(Branches):
         self.branch7x7dbl_3 = Conv(c7, c7, (1, 7), padding=(0, 3))
         self.branch7x7dbl_4 = Conv(c7, c7, (7, 1), padding=(3, 0))
         self.branch7x7dbl_5 = Conv(c7, 192, (1, 7), padding=(0, 3))
-        self.pool = nn.AvgPool2d(3, stride=1, padding=1)
-        self.branch_pool = Conv(in_channels, 192, 1)
+        self.pool, self.branch_pool = nn.AvgPool2d(3, stride=1, padding=1), Conv(in_channels, 192, 1)
 
     def _branches(self, x: Tensor) -> list[Tensor]:
-        return [
-            self.branch1x1(x),
-            self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x))),
-            self.branch7x7dbl_5(self.branch7x7dbl_4(self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x))))),
-            self.branch_pool(self.pool(x)),
-        ]
+        single = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
+        double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
+        double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
+        return [self.branch1x1(x), single, double, self.branch_pool(self.pool(x))]
 
 
 class InceptionD(Branches):
@@ -91,11 +84,8 @@ class InceptionD(Branches):
         self.pool = nn.MaxPool2d(3, stride=2)
 
     def _branches(self, x: Tensor) -> list[Tensor]:
-        return [
-            self.branch3x3_2(self.branch3x3_1(x)),
-            self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x)))),
-            self.pool(x),
-        ]
+        wider = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
+        return [self.branch3x3_2(self.branch3x3_1(x)), wider, self.pool(x)]
 
 
 class InceptionE(Branches):
@@ -110,8 +100,7 @@ class InceptionE(Branches):
         self.branch3x3dbl_1, self.branch3x3dbl_2 = Conv(in_channels, 448, 1), Conv(448, 384, 3, padding=1)
         self.branch3x3dbl_3a = Conv(384, 384, (1, 3), padding=(0, 1))
         self.branch3x3dbl_3b = Conv(384, 384, (3, 1), padding=(1, 0))
-        self.pool = nn.AvgPool2d(3, stride=1, padding=1)
-        self.branch_pool = Conv(in_channels, 192, 1)
+        self.pool, self.branch_pool = nn.AvgPool2d(3, stride=1, padding=1), Conv(in_channels, 192, 1)
 
     def _branches(self, x: Tensor) -> list[Tensor]:
         one, single = self.branch1x1(x), self.branch3x3_1(x)

@@ -10,15 +10,14 @@ linear (the paper: distances to drawn prototypes). Images larger than 32x32 are 
 C5.
 """
 
-import torch
 from torch import Tensor, nn
 
-from cnnbench.layers import Network, NormMlpHead
+from cnnbench.layers import HeadNetwork, NormMlpHead
 from cnnbench.models.references import lenet5 as reference
 from cnnbench.models.registry import Paper, register
 
 
-class LeNet5(Network):
+class LeNet5(HeadNetwork):
     """Two convolutions with subsampling, a third that reads what is left, and two fully connected layers.
 
     Args:
@@ -32,7 +31,6 @@ class LeNet5(Network):
         self, num_classes: int = 10, in_chans: int = 1, global_pool: str = "avg", drop_rate: float = 0.0
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
         self.c1 = nn.Conv2d(in_chans, 6, 5)
         self.act1 = nn.Tanh()
         self.s2 = nn.AvgPool2d(2)
@@ -47,8 +45,8 @@ class LeNet5(Network):
             {"num_chs": 120, "reduction": 4, "module": "act5"},
         ]
         self.num_features = 120
-        self.head = NormMlpHead(120, num_classes, global_pool, drop_rate, hidden_size=84, act_layer=nn.Tanh)  # F6
-        self.head_hidden_size = self.head.num_features
+        f6_and_output = NormMlpHead(120, num_classes, global_pool, drop_rate, hidden_size=84, act_layer=nn.Tanh)
+        self.add_head(f6_and_output, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the maps of C5 of images (B, in_chans, H, W); the shapes below are for 32x32."""
@@ -61,21 +59,6 @@ class LeNet5(Network):
     def feature_chain(self) -> list[nn.Module]:
         """Return the modules of `forward_features` in order."""
         return [self.c1, self.act1, self.s2, self.c3, self.act3, self.s4, self.c5, self.act5]
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of the maps of C5, or with `pre_logits` the activations of F6."""
-        return self.head(x, pre_logits)
-
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """Return the last linear layer."""
-        return self.head.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last linear layer (0: by nothing), and the pooling where `global_pool` is given."""
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
-        self.head.to(self.c1.weight)
 
 
 PAPER = Paper(

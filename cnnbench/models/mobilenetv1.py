@@ -33,6 +33,10 @@ class MobileNetV1(MobileNetwork):
         drop_rate: Dropout in front of the classifier.
     """
 
+    rows = ROWS
+    act_layer = nn.ReLU6
+    linear_bottleneck = False
+
     def __init__(
         self,
         channel_multiplier: float = 1.0,
@@ -42,18 +46,12 @@ class MobileNetV1(MobileNetwork):
         global_pool: str = "avg",
         drop_rate: float = 0.0,
     ) -> None:
-        super().__init__(
-            ROWS,
-            act_layer=nn.ReLU6,
-            linear_bottleneck=False,
-            channel_multiplier=channel_multiplier,
-            depth_multiplier=depth_multiplier,
-            num_features=0,
-            num_classes=num_classes,
-            in_chans=in_chans,
-            global_pool=global_pool,
-            drop_rate=drop_rate,
-        )
+        super().__init__(channel_multiplier, depth_multiplier, num_classes, in_chans, global_pool, drop_rate)
+
+    @staticmethod
+    def last_width(channel_multiplier: float) -> int:
+        """Return 0: no convolution follows the stages."""
+        return 0
 
 
 PAPER = Paper(

@@ -10,13 +10,13 @@ the identity.
 """
 
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from cnnbench.layers import ConvNormAct, DropPath, GlobalPool, Network, SqueezeExcite, Stage, linear
+from cnnbench.layers import ConvNormAct, DropPath, HeadNetwork, PooledHead, SqueezeExcite, Stage
 from cnnbench.models.registry import Paper, register
 
 
@@ -88,7 +88,7 @@ class Bottleneck(nn.Module):
         return self.act3(x)
 
 
-class RegNet(Network):
+class RegNet(HeadNetwork):
     """A 3x3 convolution, then four stages of bottlenecks; stem and stages each halve the resolution.
 
     Args:
@@ -127,12 +127,10 @@ class RegNet(Network):
         zero_init_last: bool = True,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
         table = stage_table(w0, wa, wm, depth, group_size)
         if len(table) != 4:
-            raise ValueError(
-                f"a RegNet has four stages, but w0={w0}, wa={wa}, wm={wm}, depth={depth} give {len(table)}"
-            )
+            given = f"w0={w0}, wa={wa}, wm={wm}, depth={depth}"
+            raise ValueError(f"a RegNet has four stages, but {given} give {len(table)}")
         self.stem = ConvNormAct(in_chans, stem_width, 3, stride=2, padding=1)
         self.feature_info = [{"num_chs": stem_width, "reduction": 2, "module": "stem"}]
 
@@ -149,10 +147,7 @@ class RegNet(Network):
             self.feature_info.append({"num_chs": width, "reduction": 2 ** (i + 1), "module": f"s{i}"})
 
         self.num_features = in_channels
-        pool = GlobalPool(global_pool)
-        self.head_hidden_size = in_channels * pool.feat_mult()
-        fc = linear(self.head_hidden_size, num_classes)
-        self.head = nn.Sequential(OrderedDict(global_pool=pool, drop=nn.Dropout(drop_rate), fc=fc))
+        self.add_head(PooledHead(in_channels, num_classes, global_pool, drop_rate), num_classes)
         self._init_weights(zero_init_last)
 
     def _init_weights(self, zero_init_last: bool) -> None:
@@ -180,24 +175,6 @@ class RegNet(Network):
         """Return the modules of `forward_features` in order."""
         return [self.stem, self.s1, self.s2, self.s3, self.s4]
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of a feature map, or with `pre_logits` what the classifier would see."""
-        x = self.head.drop(self.head.global_pool(x))
-        return x if pre_logits else self.head.fc(x)
-
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """Return the last linear layer."""
-        return self.head.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last linear layer (0: by nothing), and the pooling where `global_pool` is given."""
-        self.num_classes = num_classes
-        if global_pool is not None:
-            self.head.global_pool = GlobalPool(global_pool)
-        self.head_hidden_size = self.num_features * self.head.global_pool.feat_mult()
-        self.head.fc = linear(self.head_hidden_size, num_classes).to(self.stem.conv.weight)
-
 
 PAPER = Paper(
     title="Designing Network Design Spaces",
@@ -206,7 +183,8 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2003.13678",
 )
 
-VARIANTS = {  # w0, wa, wm, depth, group_size, se_ratio, and the top-1 of the published weights
+ARGUMENTS = ("w0", "wa", "wm", "depth", "group_size", "se_ratio")
+VARIANTS = {  # the arguments, and the top-1 of the published weights
     "regnetx_002": (24, 36.44, 2.49, 13, 8, 0.0, 68.758),
     "regnetx_004": (24, 24.48, 2.54, 22, 16, 0.0, 72.482),
     "regnetx_008": (56, 35.73, 2.28, 16, 16, 0.0, 77.294),
@@ -222,9 +200,6 @@ VARIANTS = {  # w0, wa, wm, depth, group_size, se_ratio, and the top-1 of the pu
 register(
     RegNet,
     PAPER,
-    {
-        name: dict(zip(("w0", "wa", "wm", "depth", "group_size", "se_ratio"), row[:-1], strict=True))
-        for name, row in VARIANTS.items()
-    },
+    {name: dict(zip(ARGUMENTS, row[:-1], strict=True)) for name, row in VARIANTS.items()},
     top1={name: row[-1] for name, row in VARIANTS.items()},
 )

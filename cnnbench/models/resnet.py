@@ -10,10 +10,9 @@ starts as the identity. Two later papers need one argument each: `resnext.py` gr
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from cnnbench.layers import DropPath, GlobalPool, Network, SqueezeExcite, Stage, linear, make_divisible
+from cnnbench.layers import DropPath, PooledNetwork, SqueezeExcite, Stage, make_divisible
 from cnnbench.models.registry import Paper, register
 
 
@@ -97,7 +96,7 @@ class Bottleneck(nn.Module):
         return self.act3(x)
 
 
-class ResNet(Network):
+class ResNet(PooledNetwork):
     """A 7x7 convolution and a max pool, then four stages of residual blocks, each at half the resolution.
 
     Args:
@@ -133,7 +132,6 @@ class ResNet(Network):
         zero_init_last: bool = True,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
         kernel_size, stride = (3, 1) if small_images else (7, 2)
         self.conv1 = nn.Conv2d(in_chans, 64, kernel_size, stride, padding=kernel_size // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -153,11 +151,7 @@ class ResNet(Network):
             self.add_module(f"layer{stage}", Stage(*blocks))
             self.feature_info.append({"num_chs": in_channels, "reduction": reduction, "module": f"layer{stage}"})
 
-        self.num_features = in_channels
-        self.global_pool = GlobalPool(global_pool)
-        self.head_hidden_size = in_channels * self.global_pool.feat_mult()
-        self.head_drop = nn.Dropout(drop_rate)
-        self.fc = linear(self.head_hidden_size, num_classes)
+        self.add_head(num_classes, global_pool, drop_rate)
         self._init_weights(zero_init_last)
 
     def _init_weights(self, zero_init_last: bool) -> None:
@@ -179,24 +173,6 @@ class ResNet(Network):
     def feature_chain(self) -> list[nn.Module]:
         """Return the modules of `forward_features` in order."""
         return [self.conv1, self.bn1, self.act1, self.maxpool, self.layer1, self.layer2, self.layer3, self.layer4]
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of a feature map, or with `pre_logits` what the classifier would see."""
-        x = self.head_drop(self.global_pool(x))
-        return x if pre_logits else self.fc(x)
-
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """Return the last linear layer."""
-        return self.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last linear layer (0: by nothing), and the pooling where `global_pool` is given."""
-        self.num_classes = num_classes
-        if global_pool is not None:
-            self.global_pool = GlobalPool(global_pool)
-        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
-        self.fc = linear(self.head_hidden_size, num_classes).to(self.conv1.weight)
 
 
 PAPER = Paper(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cnnbench.layers import DropPath, GlobalPool, Network, Stage, linear, make_divisible
+from cnnbench.layers import DropPath, HeadNetwork, PooledHead, Stage, make_divisible
 from cnnbench.models.registry import Paper, register
 
 
@@ -79,29 +79,7 @@ class PreActBottleneck(nn.Module):
         return self.drop_path(x) + shortcut
 
 
-class Head(nn.Module):
-    """Pool, dropout, and a 1x1 convolution as classifier, which also classifies every position of an unpooled map."""
-
-    def __init__(self, in_features: int, num_classes: int, pool_type: str, drop_rate: float) -> None:
-        super().__init__()
-        self.in_features = in_features
-        self.drop = nn.Dropout(drop_rate)
-        self.reset(num_classes, pool_type)
-
-    def reset(self, num_classes: int, pool_type: str) -> None:
-        """Replace the pooling and the classifier (0: by nothing)."""
-        self.global_pool = GlobalPool(pool_type, flatten=False)
-        self.num_features = self.in_features * self.global_pool.feat_mult()
-        self.fc = linear(self.num_features, num_classes, conv=True)
-        self.flatten = nn.Flatten(1) if pool_type else nn.Identity()
-
-    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of a feature map (B, C, H, W), or with `pre_logits` what the classifier would see."""
-        x = self.drop(self.global_pool(x))  # (B, num_features, 1, 1)
-        return self.flatten(x if pre_logits else self.fc(x))
-
-
-class ResNetV2(Network):
+class ResNetV2(HeadNetwork):
     """A 7x7 convolution and a max pool, four stages of pre-activation blocks, and the norm that the last one lacks.
 
     Args:
@@ -127,7 +105,6 @@ class ResNetV2(Network):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
         conv = nn.Conv2d(in_chans, 64, 7, stride=2, padding=3, bias=False)
         self.stem = nn.Sequential(OrderedDict(conv=conv, pool=nn.MaxPool2d(3, stride=2, padding=1)))
         self.feature_info = [{"num_chs": 64, "reduction": 2, "module": "stem.conv"}]
@@ -147,8 +124,7 @@ class ResNetV2(Network):
         self.act = nn.ReLU(inplace=True)
 
         self.num_features = in_channels
-        self.head = Head(in_channels, num_classes, global_pool, drop_rate)
-        self.head_hidden_size = self.head.num_features
+        self.add_head(PooledHead(in_channels, num_classes, global_pool, drop_rate, conv=True), num_classes)
         self._init_weights()
 
     def _init_weights(self) -> None:
@@ -168,23 +144,6 @@ class ResNetV2(Network):
     def feature_chain(self) -> list[nn.Module]:
         """Return the modules of `forward_features` in order."""
         return [*self.stem, *self.stages, self.norm, self.act]
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of a feature map, or with `pre_logits` what the classifier would see."""
-        return self.head(x, pre_logits)
-
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """Return the classifier, a 1x1 convolution."""
-        return self.head.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier (0: by nothing), and the pooling where `global_pool` is given."""
-        self.num_classes = num_classes
-        pool_type = self.head.global_pool.pool_type if global_pool is None else global_pool
-        self.head.reset(num_classes, pool_type)
-        self.head_hidden_size = self.head.num_features
-        self.head.to(self.stem.conv.weight)
 
 
 PAPER = Paper(

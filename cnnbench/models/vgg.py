@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbench.layers import GlobalPool, Network, PooledStage, linear
+from cnnbench.layers import HeadNetwork, PooledHead, PooledStage
 from cnnbench.models.registry import Paper, register
 
 MAP_SIZE = 7  # positions of the last map in each direction, at 224 pixels
@@ -64,23 +64,7 @@ class ConvMlp(nn.Module):
         return self.act2(self.fc2(x))
 
 
-class Head(nn.Module):
-    """Pooling over the positions that remain, dropout, and the last fully connected layer."""
-
-    def __init__(self, in_features: int, num_classes: int, global_pool: str, drop_rate: float) -> None:
-        super().__init__()
-        self.global_pool = GlobalPool(global_pool)
-        self.num_features = in_features * self.global_pool.feat_mult()
-        self.drop = nn.Dropout(drop_rate)
-        self.fc = linear(self.num_features, num_classes)
-
-    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of (B, in_features, H, W), or with `pre_logits` what the last layer sees."""
-        x = self.drop(self.global_pool(x))
-        return x if pre_logits else self.fc(x)
-
-
-class VGG(Network):
+class VGG(HeadNetwork):
     """Five stages of 3x3 convolutions, each ended by a 2x2 max pool, then three fully connected layers (table 1).
 
     Args:
@@ -106,7 +90,6 @@ class VGG(Network):
         drop_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
         self.feature_info = []
         layers: list[nn.Module] = []
         for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
@@ -122,8 +105,7 @@ class VGG(Network):
 
         self.num_features = in_chans
         self.pre_logits = ConvMlp(in_chans, int(4096 * mlp_ratio), 4096, drop_rate)
-        self.head = Head(4096, num_classes, global_pool, drop_rate)
-        self.head_hidden_size = self.head.num_features
+        self.add_head(PooledHead(4096, num_classes, global_pool, drop_rate), num_classes)
         self._init_weights()
 
     def _note_feature(self, num_chs: int, reduction: int, layer: int) -> None:
@@ -149,19 +131,6 @@ class VGG(Network):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return the logits of a feature map, or with `pre_logits` what the classifier would see."""
         return self.head(self.pre_logits(x), pre_logits)
-
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """Return the last linear layer."""
-        return self.head.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last linear layer (0: by nothing), and the pooling where `global_pool` is given."""
-        self.num_classes = num_classes
-        pool_type = self.head.global_pool.pool_type if global_pool is None else global_pool
-        self.head = Head(4096, num_classes, pool_type, self.head.drop.p).to(self.pre_logits.fc1.weight)
-        self.head.train(self.training)
-        self.head_hidden_size = self.head.num_features
 
 
 PAPER = Paper(

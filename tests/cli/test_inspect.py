@@ -63,6 +63,16 @@ def test_options(inspect):
     assert rows[-1]["output_shape"] == [7]
 
 
+@pytest.mark.parametrize("source", ["cnnbench", "timm"])
+def test_a_network_made_for_one_size_is_made_for_another(inspect, source):
+    """It is then the network that timm publishes for that size."""
+    words = ("--image-size", "384", "--source", source, "--format", "json")
+    resized = json.loads(inspect("vit_tiny_patch16_224", *words))
+    made_for_it = json.loads(inspect("vit_tiny_patch16_384", "--source", "timm", "--format", "json"))
+    assert resized[0]["output_shape"] == made_for_it[0]["output_shape"] == [192, 24, 24]
+    assert (resized[-1]["parameters"], resized[-1]["macs"]) == (made_for_it[-1]["parameters"], made_for_it[-1]["macs"])
+
+
 @pytest.mark.parametrize("name", ["lenet5", "resnet18", "convnext_tiny"])
 def test_ours_and_the_reference_cost_and_see_the_same(inspect, name):
     """Their layers are named alike; how they are grouped into modules may differ."""
@@ -110,7 +120,14 @@ def test_fits_into_a_terminal(monkeypatch, width, model):
         ("resnet50 --image-size 0", "--image-size is 0: it must be at least 1"),
         ("resnet50 --image-size x", "--image-size: invalid int value: 'x'"),
         ("lenet5 --image-size 12", "images of 12x12 pixels are too small for lenet5: each side needs at least 32"),
-        ("vit_tiny_patch16_224 --source timm --image-size 100", "takes images of 224x224 pixels, not 100x100"),
+        (
+            "vit_tiny_patch16_224 --image-size 100",
+            "vit_tiny_patch16_224 cannot be built with img_size=100: patch_size 16x16 does not divide",
+        ),
+        (
+            "vit_b_16 --source torchvision --image-size 100",
+            "torchvision's vit_b_16 cannot be built with image_size=100",
+        ),
         ("resnet50 --in-chans 0", "resnet50 needs in_chans to be a whole number of at least 1, not 0"),
         ("resnet50 --num-classes -1", "resnet50 needs num_classes to be a whole number of at least 0, not -1"),
         ("resnet50 --image_size 64", "unknown option '--image_size'; did you mean '--image-size'?"),

@@ -7,8 +7,8 @@ import inspect
 
 import pytest
 import torch
+from contract import NAMES
 from families import REORDERED, SLOW, SMALL, images_for, reference_source
-from test_contract import NAMES
 from torch import nn
 
 import cnnbench.models as models
