@@ -6,7 +6,7 @@ SOURCES := cnnbench tests notebooks
 # Processes that run tests, each with one thread: small networks gain nothing from a second.
 WORKERS ?= 2
 
-.PHONY: help demo test test-all lint format clean
+.PHONY: help demo test test-all lint format costs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -34,6 +34,9 @@ lint: $(VENV)/.installed  ## check style and formatting
 format: $(VENV)/.installed  ## apply style and formatting
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+costs: $(VENV)/.installed  ## count the parameters and multiply-adds that `models` lists
+	$(BIN)/python -m cnnbench.cli.common.costs
 
 clean:  ## remove the environment and caches, keep runs and data
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

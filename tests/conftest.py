@@ -4,7 +4,9 @@ import csv
 import gzip
 import pickle
 import struct
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -42,21 +44,29 @@ class Run:
         return [row[name] for row in self.metrics if name in row]
 
 
+@pytest.fixture(scope="session")
+def commands():
+    """A function that returns one that runs `python -m cnnbench` in process, its runs below a root, without W&B."""
+
+    def below(root):
+        def run(name, *words):
+            before = set(root.rglob("config.yaml"))
+            options = ("--trainer.default_root_dir", root, "--wandb", "disabled")
+            with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+                code = main([name, *map(str, (*words, *options))])
+            assert code == 0, err.getvalue()
+            new = set(root.rglob("config.yaml")) - before
+            return Run(out.getvalue(), err.getvalue(), new.pop().parent if new else None)
+
+        return run
+
+    return below
+
+
 @pytest.fixture
-def command(tmp_path, capsys):
+def command(commands, tmp_path):
     """A function that runs `python -m cnnbench` in process, its runs below `tmp_path`, without W&B."""
-    root = tmp_path / "runs"
-
-    def run(name, *words):
-        before = set(root.rglob("config.yaml"))
-        options = ("--trainer.default_root_dir", root, "--wandb", "disabled")
-        code = main([name, *map(str, (*words, *options))])
-        printed = capsys.readouterr()
-        assert code == 0, printed.err
-        new = set(root.rglob("config.yaml")) - before
-        return Run(printed.out, printed.err, new.pop().parent if new else None)
-
-    return run
+    return commands(tmp_path / "runs")
 
 
 @pytest.fixture(scope="session")

@@ -69,21 +69,16 @@ def _names(options: Namespace) -> list[str]:
 def _rows(names: Sequence[str], source: str) -> list[dict[str, Any]]:
     from rich.console import Console
 
-    with Console(stderr=True).status(f"counting {len(names)} models"):  # a tenth of a second each
+    with Console(stderr=True).status(f"listing {len(names)} models"):  # those that must be counted take 0.3 s each
         return [_row(name, source) for name in names]
 
 
 def _row(name: str, source: str) -> dict[str, Any]:
-    import torch
+    from cnnbench.cli.common.costs import cost
+    from cnnbench.models import model_info, pretrained_cfg
 
-    from cnnbench.analysis import count_macs, count_parameters
-    from cnnbench.models import create_model, model_info
-
-    with torch.device("meta"):
-        network = create_model(name, source=source).eval()
-    size = tuple(network.pretrained_cfg["input_size"])
-    row = {"name": name, "source": source, "input_size": size}
-    row |= {"parameters": count_parameters(network), "macs": count_macs(network, size)}
+    row = {"name": name, "source": source, "input_size": tuple(pretrained_cfg(name, source)["input_size"])}
+    row |= vars(cost(name, source))
     if source != "cnnbench":
         return row
     info = model_info(name)

@@ -74,7 +74,7 @@ def test_offline_is_offline_with_a_login_too(tmp_path, words, environment):
 
 
 @pytest.mark.parametrize(("words", "environment"), [(("--wandb", "disabled"), {}), ((), {"WANDB_MODE": "disabled"})])
-def test_disabled_is_off(tmp_path, monkeypatch, words, environment):
+def test_disabled_is_off_and_changes_no_figure(tmp_path, monkeypatch, words, environment, offline_run):
     for name in ("setup", "login", "init"):
         monkeypatch.setattr(wandb, name, lambda *args, **kwargs: pytest.fail("wandb was called"))
     run = fit(tmp_path, *words, WANDB_API_KEY=KEY, **environment)
@@ -85,6 +85,10 @@ def test_disabled_is_off(tmp_path, monkeypatch, words, environment):
         "config.yaml",
         "metrics.csv",
     ]
+    assert run.metrics == offline_run.metrics
+    paths = (tracked.directory / "checkpoints/last.ckpt" for tracked in (run, offline_run))
+    ours, theirs = (torch.load(path, weights_only=True)["state_dict"] for path in paths)
+    assert all(torch.equal(ours[key], value) for key, value in theirs.items())
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
@@ -240,11 +244,10 @@ def test_a_run_that_fails_is_marked_so(tmp_path, monkeypatch, error):
     assert len(curve(WandbLog(log).history, "train/loss")) == 3
 
 
-def test_runs_of_one_process_are_apart(tmp_path):
-    first = fit(tmp_path / "first", "--seed_everything", "1")
-    second = fit(tmp_path / "second", "--seed_everything", "2")
-    assert [run.log.config["seed_everything"] for run in (first, second)] == [1, 2]
-    for run in (first, second):
+def test_runs_of_one_process_are_apart(tmp_path, offline_run):
+    second = fit(tmp_path, "--seed_everything", "1")
+    assert [run.log.config["seed_everything"] for run in (offline_run, second)] == [0, 1]
+    for run in (offline_run, second):
         assert curve(run.log.history, "train/loss") == curve(run.metrics, "train/loss")
 
 
@@ -282,13 +285,3 @@ def read_terminal(terminal):
     with os.fdopen(terminal, "rb", buffering=0) as file, suppress(OSError):
         while chunk := file.read(65536):
             yield chunk.decode(errors="replace")
-
-
-def test_tracking_changes_no_figure(offline_run, tmp_path):
-    off = fit(tmp_path, "--wandb", "disabled")
-    assert off.metrics == offline_run.metrics
-    weights = [
-        torch.load(run.directory / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-        for run in (off, offline_run)
-    ]
-    assert all(torch.equal(weights[0][key], value) for key, value in weights[1].items())

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cnnbench.callbacks.checkpoint import AtomicCheckpointIO
 from cnnbench.cli.main import main
 
 SHORT = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.log_every_n_steps", "1")
@@ -29,6 +30,18 @@ def mistake(tmp_path, capsys):
         return printed.err
 
     return run
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """The names of the checkpoints that a run saves, which then stay unwritten: large networks fill a disk."""
+    names = []
+
+    def keep_name(io, checkpoint, path, storage_options=None):
+        names.append(Path(path).name)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", keep_name)
+    return names
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Two processes on a CPU (gloo), started by the command line as a user starts them."""
+"""Two processes on a CPU (gloo), started by Lightning as it starts a user's."""
 
 import os
 import subprocess
@@ -10,8 +10,22 @@ import torch
 from cnnbench.data import MNISTDataModule
 
 TWO = ("--trainer.accelerator", "cpu", "--trainer.devices", 2, "--trainer.strategy", "ddp")
-
 ONE = ("--trainer.devices", 1, "--trainer.strategy", "auto")
+
+# Lightning starts the program that calls it once more; here that runs one command after another.
+PROGRAM = """
+import sys
+from pathlib import Path
+
+from cnnbench.cli.main import main
+
+recipe, root, *options = sys.argv[1:]
+assert main(["fit", "--config", recipe, "--trainer.max_epochs", "2", *options]) == 0
+(checkpoint,) = Path(root).rglob("best.ckpt")
+trained = ("--config", str(checkpoint.parents[1] / "config.yaml"), "--ckpt_path", str(checkpoint))
+for command in ("test", "predict"):
+    assert main([command, *trained, *options]) == 0
+"""
 
 
 @pytest.fixture
@@ -22,34 +36,29 @@ def options(mnist):
 
 
 @pytest.fixture
-def launched(tmp_path, options):
-    """A function that runs a command as a program of its own, since DDP starts that program again."""
+def together(tmp_path, options, configs):
+    """What two processes print that train, test and predict, their runs below `tmp_path`."""
+    (tmp_path / "program.py").write_text(PROGRAM)
     common = ("--wandb", "disabled", "--trainer.default_root_dir", tmp_path / "runs")
+    words = (tmp_path / "program.py", configs / "mnist/lenet5.yaml", tmp_path / "runs", *TWO, *options, *common)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def run(*words):
-        line = [sys.executable, "-m", "cnnbench", *words, *options, *common]
-        done = subprocess.run([*map(str, line)], capture_output=True, text=True, env=environment, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def test_two_processes_train_as_one_and_evaluate_exactly(launched, command, configs, options, tmp_path):
-    out = launched("fit", "--config", configs / "mnist/lenet5.yaml", "--trainer.max_epochs", 2, *TWO)
-    assert out.count("epoch 2/2") == 1  # only the first process speaks
-    (run_directory,) = (path.parent for path in (tmp_path / "runs").rglob("config.yaml"))
-    checkpoint = run_directory / "checkpoints/best.ckpt"
+def test_two_processes_train_as_one_and_evaluate_exactly(together, command, options, tmp_path):
+    assert together.count("epoch 2/2") == 1  # only the first process speaks
+    (checkpoint,) = (tmp_path / "runs").rglob("best.ckpt")
     assert torch.load(checkpoint, weights_only=True)["global_step"] in (5, 10)  # 79 images, 2 x 8 a step
-    trained = ("--config", run_directory / "config.yaml", "--ckpt_path", checkpoint)
-
-    alone = {name: command(name, *trained, *options, *ONE).directory for name in ("test", "predict")}
+    trained = ("--config", checkpoint.parents[1] / "config.yaml", "--ckpt_path", checkpoint)
     for name, file in (("test", "metrics.csv"), ("predict", "predictions.csv")):
-        launched(name, *trained)
-        (together,) = (path for path in (tmp_path / "runs").rglob(f"*-{name}*/{file}") if path.parent != alone[name])
-        assert together.read_text() == (alone[name] / file).read_text()
-    assert (alone["predict"] / "predictions.csv").read_text().count("\n") == 1 + 37
+        (evaluated,) = (tmp_path / "runs").rglob(f"*-{name}/{file}")
+        alone = command(name, *trained, *options, *ONE).directory / file
+        assert evaluated.read_text() == alone.read_text()
+    assert alone.read_text().count("\n") == 1 + 37
 
 
 def test_the_set_is_odd(mnist):

@@ -6,7 +6,13 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def command(commands, tmp_path_factory):
+    """With one folder of runs for this file, whose tests evaluate the same run."""
+    return commands(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
 def run(command, configs):
     return command("fit", "--config", configs / "lenet5.yaml", "--trainer.max_epochs", 2)
 

@@ -1,0 +1,77 @@
+"""How a command ends that cannot write, is stopped, loses its reader or meets a mistake of ours."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cnnbench.cli.main import main
+
+LENET5 = ("fit", "--config", "configs/lenet5.yaml")
+
+
+@pytest.mark.parametrize("below", ["", "runs"])
+def test_a_file_in_the_way_of_the_runs(tmp_path, capsys, below):
+    (tmp_path / "file").write_text("precious")
+    root = tmp_path / "file" / below
+    assert main([*LENET5, "--wandb", "disabled", "--trainer.default_root_dir", str(root)]) == 2
+    assert f"cannot write the run's directory {root}/lenet5/" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_disk_that_fills(mistake, monkeypatch):
+    """What was written stays whole, and no part of a file is left."""
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    message = mistake(*LENET5, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1", leaves_run=True)
+    directory = Path(message.removeprefix("cnnbench: error: cannot write ").partition(": No space left")[0])
+    assert not any((directory / "checkpoints").iterdir())
+
+
+def test_debug_shows_the_traceback(capsys, monkeypatch):
+    monkeypatch.setenv("CNNBENCH_DEBUG", "1")
+    assert main([*LENET5, "--model.name", "resnet19"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.endswith(
+        "cnnbench: error: unknown model 'resnet19'; did you mean 'resnet18', 'resnet152' or 'resnet101'?\n"
+    )
+
+
+def test_our_own_mistakes_keep_their_traceback(tmp_path, monkeypatch):
+    def broken(*args):
+        raise ValueError("ours")
+
+    monkeypatch.setattr("cnnbench.tasks.classification.ClassificationTask.training_step", broken)
+    with pytest.raises(ValueError, match="ours"):
+        main([*LENET5, "--wandb", "disabled", "--trainer.default_root_dir", str(tmp_path)])
+
+
+def test_ctrl_c_keeps_the_last_checkpoint(tmp_path):
+    options = ("--trainer.max_epochs", "1000", "--wandb", "disabled", "--trainer.default_root_dir", str(tmp_path))
+    command = [sys.executable, "-m", "cnnbench", *LENET5, *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not (found := list(tmp_path.rglob("last.ckpt"))) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert found, "no checkpoint within two minutes"
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert f"--ckpt_path {found[0]}" in err
+    assert torch.load(found[0], weights_only=True)["global_step"] > 0
+
+
+def test_a_reader_who_leaves():
+    command = f"{sys.executable} -u -m cnnbench models lenet5 | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
