@@ -78,7 +78,7 @@ def _affordable(contestants: list[Workload], kind: str, settings: Settings) -> i
     def seconds_a_round(batch_size: int) -> float:
         for one in contestants:
             one.images = images[:batch_size]
-            for tried in {"forward", kind}:
+            for tried in dict.fromkeys(("forward", kind)):
                 one.try_once(tried)
         start = time.perf_counter()
         for one in contestants:
