@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbench.analysis.dry_run import InputSize, dry_run, prepare, unfused
 from cnnbench.analysis.parameters import count_parameters
 from cnnbench.analysis.propagation import FieldMode
 from cnnbench.analysis.report import ReceptiveField
+from cnnbench.analysis.work import Work, WorkCounter
 from cnnbench.errors import UserError, did_you_mean
 
 
@@ -24,6 +24,7 @@ class Layer:
         output_shape: Without the batch; None: the layer is not called, at least not in evaluation mode.
         parameters: The layer's own, without its children's; 0 where an earlier row has them.
         macs: Multiply-adds, without the children's.
+        activations: Numbers that convolutions and matrix products put out, without the children's.
         field: What the outputs see; None: nothing of the image, or the layer is not called.
     """
 
@@ -32,6 +33,7 @@ class Layer:
     output_shape: tuple[int, ...] | None
     parameters: int
     macs: int
+    activations: int
     field: ReceptiveField | None
 
 
@@ -45,6 +47,7 @@ class Inspection:
         layers: Rows in the order of the calls; a layer that is called twice has two.
         parameters: Of all layers.
         macs: Of all layers, for one image.
+        activations: Of all layers, for one image.
         gated: Whether fields were followed past gates that see the whole image.
         not_followed: The operators behind which fields are not known.
     """
@@ -54,6 +57,7 @@ class Inspection:
     layers: tuple[Layer, ...]
     parameters: int
     macs: int
+    activations: int
     gated: bool
     not_followed: tuple[str, ...]
 
@@ -79,15 +83,16 @@ def inspect_layers(model: nn.Module, input_size: InputSize = None, in_chans: int
     """
     copy, image = prepare(model, input_size, in_chans)
     dry_run(copy, image)
-    recorder = _Recorder(copy)
-    with unfused(), FlopCounterMode(display=False) as counter, FieldMode(image) as fields:
-        output = recorder.run(image, fields, counter)
+    with unfused(), WorkCounter() as work, FieldMode(image) as fields:
+        recorder = _Recorder(copy, work, fields)
+        output = recorder.run(image)
     return Inspection(
         input_shape=tuple(image.shape[1:]),
         output_shape=_shape(output) or (),
         layers=tuple(recorder.rows + recorder.rest()),
         parameters=count_parameters(model),
-        macs=counter.get_total_flops() // 2,
+        macs=work.done().macs,
+        activations=work.done().activations,
         gated=fields.gated,
         not_followed=tuple(fields.not_followed),
     )
@@ -126,25 +131,25 @@ def receptive_field(
 class _Recorder:
     """Writes a row whenever a module of a network returns."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, work: WorkCounter, fields: FieldMode) -> None:
+        self.model, self.work, self.fields = model, work, fields
         self.names = {module: name for name, module in model.named_modules()}
         self.rows: list[Layer] = []
         self._counted: set[int] = set()  # parameters that a row has
 
-    def run(self, image: Tensor, fields: FieldMode, counter: FlopCounterMode) -> Any:
+    def run(self, image: Tensor) -> Any:
         """Run the network, and return what it returns."""
-        running: list[list[int]] = []  # of each module that runs: operations before it, and by its children
+        running: list[list[Work]] = []  # of each module that runs: work before it, and by its children
 
         def enter(module: nn.Module, args: Any) -> None:
-            running.append([counter.get_total_flops(), 0])
+            running.append([self.work.done(), Work()])
 
         def leave(module: nn.Module, args: Any, output: Any) -> None:
-            before, children = running.pop()
-            spent = counter.get_total_flops() - before
+            before, by_children = running.pop()
+            work = self.work.done() - before
             if running:
-                running[-1][1] += spent
-            self._add(module, output, (spent - children) // 2, fields)
+                running[-1][1] += work
+            self._add(module, output, work - by_children)
 
         handles = [module.register_forward_pre_hook(enter) for module in self.names]
         handles += [module.register_forward_hook(leave) for module in self.names]
@@ -156,13 +161,13 @@ class _Recorder:
 
     def rest(self) -> list[Layer]:
         """Return the layers that have parameters but were not called."""
-        rows = [self._row(module, None, 0, None) for module in self.names]
+        rows = [self._row(module, None, Work(), None) for module in self.names]
         return [row for row in rows if row.parameters]
 
-    def _add(self, module: nn.Module, output: Any, macs: int, fields: FieldMode) -> None:
-        seen = [fields.field(leaf) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    def _add(self, module: nn.Module, output: Any, work: Work) -> None:
+        seen = [self.fields.field(leaf) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         field = next((ReceptiveField.of(field) for field in seen if field is not None), None)
-        row = self._row(module, _shape(output), macs, field)
+        row = self._row(module, _shape(output), work, field)
         last = self.rows[-1] if self.rows else row
         leaf = next(module.children(), None) is None and not isinstance(module, nn.Identity | nn.Sequential)
         merges = (row.output_shape, row.field) != (last.output_shape, last.field) and not isinstance(
@@ -171,11 +176,12 @@ class _Recorder:
         if leaf or row.parameters or row.macs or merges:
             self.rows.append(row)
 
-    def _row(self, module: nn.Module, shape: Any, macs: int, field: ReceptiveField | None) -> Layer:
+    def _row(self, module: nn.Module, shape: Any, work: Work, field: ReceptiveField | None) -> Layer:
         own = [parameter for parameter in module.parameters(recurse=False) if id(parameter) not in self._counted]
         self._counted |= {id(parameter) for parameter in own}
         parameters = sum(parameter.numel() for parameter in own)
-        return Layer(self.names[module], type(module).__name__, shape, parameters, macs, field)
+        name, kind = self.names[module], type(module).__name__
+        return Layer(name, kind, shape, parameters, work.macs, work.activations, field)
 
 
 def _shape(output: Any) -> tuple[int, ...] | None:

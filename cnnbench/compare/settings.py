@@ -21,11 +21,14 @@ class Settings:
         precision: Theirs too, by Lightning's names.
         channels_last: Keep weights and images in channels-last memory format.
         compile: Compile both networks with `torch.compile`.
+        served: Time each side at its best, too.
         batch_size: Images at a time for speed and memory.
         image_size: Height and width; None: the network's own, for parity at most 128 pixels where it takes any.
         num_classes: Of both; None: what each has by itself.
         seed: Of weights, images and the order of timing.
         threads: Of torch on a CPU; None: as torch has them.
+        seconds: To time forward for, and the train step as long again. A network that cannot be timed 7 times in
+            twice that gets fewer images at a time.
         config: Recipe of the training duel.
         seeds: Number of training duels, with the seeds `seed`, `seed` + 1, ...
         steps: Optimiser steps of a duel; None: as the recipe says.
@@ -39,11 +42,13 @@ class Settings:
     precision: str = "32-true"
     channels_last: bool = False
     compile: bool = False
+    served: bool = False
     batch_size: int = 8
     image_size: int | None = None
     num_classes: int | None = None
     seed: int = 0
     threads: int | None = None
+    seconds: float = 5.0
     config: str | None = None
     seeds: int = 1
     steps: int | None = None
@@ -60,6 +65,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} is {value}, but must be at least 1")
+        if self.seconds <= 0:
+            raise UserError(f"seconds is {self.seconds:g}, but must be above 0")
         _check_device(self.device)
         if "training" in self.checks and self.config is None:
             raise UserError("the training check needs a recipe: --config configs/resnet18.yaml")

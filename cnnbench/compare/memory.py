@@ -1,0 +1,181 @@
+"""How much memory a training step takes.
+
+On CUDA the allocator knows. A CPU has nobody to ask but the kernel, and what a process holds depends on all that it did
+before: so each side gets a process of its own, and what is reported is the largest resident set (VmHWM) of two steps,
+the second with the optimiser's state in place, less what was resident before the network was built. By itself the C
+library keeps what is freed, in amounts that vary from run to run. Told by `MALLOC` to map every larger block by itself
+and to return it at once, resident memory follows what is alive.
+"""
+
+import gc
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from mmap import PAGESIZE
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnbench.compare.result import Memory
+from cnnbench.compare.settings import Settings
+from cnnbench.compare.sides import Side
+from cnnbench.compare.workload import (
+    Workload,
+    build_seeded,
+    not_enough_memory,
+    random_images,
+    threads,
+    with_enough_memory,
+)
+from cnnbench.errors import UserError, first_line
+
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+STEPS = 2
+PROC = Path("/proc/self")
+Size = tuple[int, int, int]
+# Paths first: the network's module may be found by them only.
+CHILD = """
+import pickle, sys
+with open(sys.argv[1], "rb") as file:
+    sys.path[:] = pickle.load(file)
+    from cnnbench.compare.memory import answer
+    answer(file, sys.argv[2])
+"""
+
+
+def measure_memory(ours: Side, theirs: Side, size: Size, settings: Settings) -> Memory:
+    """Measure the peak memory of a training step on each side: weights, gradients, optimiser and activations.
+
+    Where it is not enough, also where the kernel kills the process for it, both sides get half as many images at a
+    time: the result has their number, and a warning is logged. With `compile` on a CPU the compiler's memory counts
+    too.
+
+    Args:
+        ours: One network; on a CPU its `make` must be importable in another process.
+        theirs: The other.
+        size: Channels, height and width of the images.
+        settings: Of which device, precision, channels_last, compile, batch_size, threads and seed count.
+
+    Raises:
+        UserError: A side cannot be built, run, or sent to another process; a single image is too many; or the device
+            does not tell.
+    """
+    device = torch.device(settings.device)
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"peak memory is known on cpu and cuda, not on {device.type}")
+    measure = _on_cuda if device.type == "cuda" else _in_another_process
+
+    def both(batch_size: int) -> tuple[int, int]:
+        fewer = replace(settings, batch_size=batch_size)
+        return measure(ours, size, fewer), measure(theirs, size, fewer)
+
+    (of_ours, of_theirs), batch_size = with_enough_memory(settings.batch_size, both)
+    return Memory(of_ours, of_theirs, batch_size)
+
+
+def _on_cuda(side: Side, size: Size, settings: Settings) -> int:
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated(settings.device)
+    torch.cuda.reset_peak_memory_stats(settings.device)
+    _train(side, size, settings)
+    return torch.cuda.max_memory_allocated(settings.device) - before
+
+
+def _train(side: Side, size: Size, settings: Settings) -> None:
+    workload = Workload(side.label, build_seeded(side, settings), random_images(size, settings), settings)
+    if workload.optimizer is None:
+        raise UserError(f"{side.label} has nothing to train")
+    for _ in range(STEPS):
+        workload.try_once("train_step")
+
+
+def _in_another_process(side: Side, size: Size, settings: Settings) -> int:
+    settings = replace(settings, threads=settings.threads or torch.get_num_threads())
+    try:
+        job = pickle.dumps((side, size, settings))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise _unsendable(side, error) from error
+    with tempfile.TemporaryDirectory() as directory:
+        asked, answered = Path(directory, "asked"), Path(directory, "answered")
+        asked.write_bytes(pickle.dumps([str(Path(path).absolute()) for path in sys.path]) + job)
+        child = subprocess.run(
+            [sys.executable, "-c", CHILD, str(asked), str(answered)],
+            env=os.environ | MALLOC,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if answered.exists():
+            found = pickle.loads(answered.read_bytes())
+            if isinstance(found, UserError):
+                raise found
+            return found
+    if child.returncode == -signal.SIGKILL:  # as the kernel does when memory runs out
+        raise not_enough_memory(side.label, settings.batch_size)
+    last = (child.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    raise UserError(f"{side.label} ended its process with exit code {child.returncode}: {last}")
+
+
+def _unsendable(side: Side, error: Exception) -> UserError:
+    return UserError(
+        f"{side.label} cannot be sent to another process to measure its memory: {first_line(error)}; "
+        "define it at the top level of a module, and name it package.module:callable"
+    )
+
+
+def answer(file: Any, path: str) -> None:
+    """Measure in this process, for another one.
+
+    Args:
+        file: To read the side, the image size and the settings from.
+        path: Where to write the bytes, or the `UserError`.
+    """
+    try:
+        found: int | UserError = _measured(*_received(file))
+    except UserError as error:
+        found = error
+    Path(path).write_bytes(pickle.dumps(found))
+
+
+def _received(file: Any) -> tuple[Side, Size, Settings]:
+    try:
+        return pickle.load(file)
+    except (AttributeError, ImportError) as error:
+        raise UserError(
+            f"a network cannot be sent to another process to measure its memory: {first_line(error)}; "
+            "define it in a module, not in the script that compares it"
+        ) from error
+
+
+def _measured(side: Side, size: Size, settings: Settings) -> int:
+    with threads(settings.threads):
+        _load_kernels(settings)
+        gc.collect()
+        if PROC.exists():
+            (PROC / "clear_refs").write_text("5")  # the peak so far is forgotten
+        before = _peak()
+        _train(side, size, settings)
+        return max(_peak() - before, PAGESIZE)  # less cannot be seen
+
+
+def _load_kernels(settings: Settings) -> None:
+    """Train a small network: what torch loads at its first step is not the measured network's."""
+    layers = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+    _train(Side("a small network", lambda: nn.Sequential(*layers)), (3, 32, 32), replace(settings, batch_size=2))
+
+
+def _peak() -> int:
+    """Return the largest resident set of this process so far, in bytes."""
+    if PROC.exists():
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", (PROC / "status").read_text())[1])
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
