@@ -32,9 +32,9 @@ class InceptionA(Branches):
         self.pool, self.branch_pool = nn.AvgPool2d(3, stride=1, padding=1), Conv(in_channels, pool_channels, 1)
 
     def _branches(self, x: Tensor) -> list[Tensor]:
-        single = self.branch5x5_2(self.branch5x5_1(x))
+        one, single = self.branch1x1(x), self.branch5x5_2(self.branch5x5_1(x))
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return [self.branch1x1(x), single, double, self.branch_pool(self.pool(x))]
+        return [one, single, double, self.branch_pool(self.pool(x))]
 
 
 class InceptionB(Branches):
@@ -66,10 +66,10 @@ class InceptionC(Branches):
         self.pool, self.branch_pool = nn.AvgPool2d(3, stride=1, padding=1), Conv(in_channels, 192, 1)
 
     def _branches(self, x: Tensor) -> list[Tensor]:
-        single = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
+        one, single = self.branch1x1(x), self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
-        return [self.branch1x1(x), single, double, self.branch_pool(self.pool(x))]
+        return [one, single, double, self.branch_pool(self.pool(x))]
 
 
 class InceptionD(Branches):
@@ -84,8 +84,9 @@ class InceptionD(Branches):
         self.pool = nn.MaxPool2d(3, stride=2)
 
     def _branches(self, x: Tensor) -> list[Tensor]:
+        single = self.branch3x3_2(self.branch3x3_1(x))
         wider = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
-        return [self.branch3x3_2(self.branch3x3_1(x)), wider, self.pool(x)]
+        return [single, wider, self.pool(x)]
 
 
 class InceptionE(Branches):
