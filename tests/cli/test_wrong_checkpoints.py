@@ -61,9 +61,9 @@ def test_damaged_checkpoints(mistake, trained, tmp_path, named, command):
 
 @pytest.mark.parametrize("command", ["test", "validate", "predict", "fit"])
 def test_a_checkpoint_of_another_model(mistake, trained, command):
-    ours, other = trained("lenet5"), trained("mini_resnet")
+    ours, other = trained("lenet5"), trained("resnet18")
     message = mistake(command, "--config", ours.config, "--ckpt_path", other.checkpoint)
-    assert f"{other.checkpoint} holds mini_resnet with 10 classes and 1 channels, this run builds lenet5" in message
+    assert f"{other.checkpoint} holds resnet18 with 10 classes and 1 channels, this run builds lenet5" in message
 
 
 def test_a_checkpoint_of_other_classes(mistake, trained, tmp_path):
