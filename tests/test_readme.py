@@ -11,6 +11,8 @@ import torch
 
 import cnnbench
 from cnnbench.cli import main as cli
+from cnnbench.compare import session
+from cnnbench.compare.result import Comparison
 from cnnbench.models import registry
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -18,7 +20,8 @@ LINES = re.sub(r" \\\n\s+", " ", README)
 COMMANDS = re.findall(r"^    python -m cnnbench ([^#\n]+?)(?:  +#.*)?$", LINES, re.MULTILINE)
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 (ARCHITECTURE,) = (block for block in BLOCKS if "register(" in block)
-(PYTHON,) = (block for block in BLOCKS if "import timm" in block)
+(PYTHON,) = (block for block in BLOCKS if "ClassificationTask" in block)
+(COMPARISON,) = (block for block in BLOCKS if "assert_parity" in block)
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +33,24 @@ def test_there_are_commands():
     assert len(COMMANDS) >= 15
 
 
+def nothing_compared(pairs, *args, **kwargs):
+    return [Comparison(pair.model, pair.against or "its reference") for pair in pairs]
+
+
 @pytest.mark.parametrize("line", [line for line in COMMANDS if "RUN" not in line and "help" not in line])
-def test_a_command_is_understood(line, monkeypatch):
+def test_a_command_is_understood(line, monkeypatch, with_recipes):
     """Parsed to the end, with model and data built, in place of hours of training."""
     words = shlex.split(line)
     if words[0] in ("models", "inspect"):
+        assert cli.main(words) == 0
+        return
+    if words[0] == "compare":
+        monkeypatch.setattr(
+            session,
+            "compare_pairs",
+            lambda pairs, *args, **kwargs: [Comparison(p.model, p.against or "timm") for p in pairs],
+        )
+        monkeypatch.chdir(with_recipes)
         assert cli.main(words) == 0
         return
     from cnnbench.cli.fit import FitCLI
@@ -63,6 +79,23 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
     assert names["also_ours"].state_dict().keys() == ours.keys()
 
 
+def test_the_comparison_runs():
+    names = {}
+    exec(compile(COMPARISON, "README.md", "exec"), names)
+    assert names["report"].equal
+    names["test_mine_is_the_papers"]()
+    assert all(
+        torch.equal(value, names["theirs"].state_dict()[key]) for key, value in names["ours"].state_dict().items()
+    )
+
+
+@pytest.fixture
+def with_recipes(tmp_path):
+    """An empty folder with the recipes, for what a command writes."""
+    (tmp_path / "configs").symlink_to(Path(__file__).parents[1] / "configs")
+    return tmp_path
+
+
 @pytest.fixture
 def squeezenet(tmp_path, monkeypatch):
     """The README's architecture, in a file of its own, registered for this test only."""
@@ -75,13 +108,8 @@ def squeezenet(tmp_path, monkeypatch):
     spec.loader.exec_module(module)
 
 
-def test_the_architecture_equals_its_reference(squeezenet, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parent / "models")
-    from parity import compare
-
-    ours, theirs = (cnnbench.create_model("squeezenet1_1", source=s, dropout=0.0) for s in ("cnnbench", "torchvision"))
-    parity = compare(ours, theirs, torch.randn(2, 3, 96, 96))
-    assert parity.equal, (parity.key_differences, parity.worst)
+def test_the_architecture_equals_its_reference(squeezenet):
+    cnnbench.assert_parity("squeezenet1_1", "torchvision/squeezenet1_1", input_size=(3, 96, 96))
 
 
 def test_the_architecture_trains_by_a_recipe(squeezenet, command, configs):

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,10 +57,22 @@ def test_our_own_mistakes_keep_their_traceback(tmp_path, monkeypatch):
         main([*LENET5, "--wandb", "disabled", "--trainer.default_root_dir", str(tmp_path)])
 
 
+@contextmanager
+def ending(process):
+    """Ends the process with the test, however that ends."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 def test_ctrl_c_keeps_the_last_checkpoint(tmp_path):
     options = ("--trainer.max_epochs", "1000", "--wandb", "disabled", "--trainer.default_root_dir", str(tmp_path))
     command = [sys.executable, "-m", "cnnbench", *LENET5, *options]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    # a shell's background job is born deaf to Ctrl-C, and so are its children
+    hearing = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, preexec_fn=hearing) as process, ending(process):
         deadline = time.monotonic() + 120
         while not (found := list(tmp_path.rglob("last.ckpt"))) and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -64,6 +64,7 @@ def test_activations_are_what_is_measured():
     assert memory.batch_size == 8
 
 
+@pytest.mark.slow
 def test_weights_gradients_and_momentum_count():
     linear = side("alexnet")  # three quarters of its memory are weights
     weights = 4 * sum(parameter.numel() for parameter in linear.build().parameters())
@@ -90,6 +91,7 @@ def test_what_cannot_be_sent_is_told():
         measure_memory(Side("local", lambda: Wide(1)), Side("wide", wide_60), IMAGE, SETTINGS)
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard(tmp_path):
     """What is named needs no `if __name__ == "__main__"`; what the script itself defines is told to be moved."""
     script = tmp_path / "script.py"
