@@ -3,16 +3,17 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from itertools import zip_longest
 
 from torch import Tensor, nn
 
-from cnnbench.compare.graph import Graph, Node, build_graph, canonical_shape, refine
-from cnnbench.compare.kept import everything_kept
-from cnnbench.compare.trace import Trace, Use, trace
+from cnnbench.compare.graph import Graph, Node, build_graph, canonical_shape
+from cnnbench.compare.matching import matchings
+from cnnbench.compare.steps import Use
+from cnnbench.compare.trace import trace
 
-ATTEMPTS = 24  # ways to resolve nodes that cannot be told apart
+Rows = tuple[int, int]
+"""The first row and the one behind the last."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,39 @@ class Entry:
         source: Its key.
         target: Its counterpart's key.
         turn: Whether rows and columns change places on the way.
+        source_rows: Where the counterpart is a part of it only, such as the queries' of a joint projection.
+        target_rows: Where it is a part of its counterpart only.
     """
 
     source: str
     target: str
     turn: bool = False
+    source_rows: Rows | None = None
+    target_rows: Rows | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether both are one tensor."""
+        return self.source_rows is None and self.target_rows is None
 
     def convert(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Return the source's tensor in the shape of the target's."""
-        return (tensor.t() if self.turn else tensor).reshape(shape).contiguous()
+        """Return the source's tensor as the target has it: all of it, or `target_rows` of it.
+
+        Args:
+            tensor: All of the source's.
+            shape: Of all of the target's.
+        """
+        tensor = tensor if self.source_rows is None else tensor[slice(*self.source_rows)]
+        shape = shape if self.target_rows is None else (self.target_rows[1] - self.target_rows[0], *shape[1:])
+        return (tensor.flatten(1).t() if self.turn else tensor).reshape(shape).contiguous()
+
+    def counterpart(self, tensor: Tensor) -> Tensor:
+        """Return of the target's tensor what corresponds to the source's."""
+        return tensor if self.target_rows is None else tensor[slice(*self.target_rows)]
+
+    def inverse(self) -> "Entry":
+        """Return the same from the target to the source."""
+        return Entry(self.target, self.source, self.turn, self.target_rows, self.source_rows)
 
 
 @dataclass(frozen=True)
@@ -50,7 +75,7 @@ class Alignment:
 
     @property
     def mapping(self) -> dict[str, str]:
-        """Keys of the source and their counterparts in the target."""
+        """Keys of the source and their counterparts in the target; the last of those that share a source."""
         return {entry.source: entry.target for entry in self.entries}
 
     def convert(self, state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -60,16 +85,18 @@ class Alignment:
             state_dict: Of the source.
             target: State dict of the target; what has no counterpart is taken from it.
         """
-        converted = {
-            entry.target: entry.convert(state_dict[entry.source], tuple(target[entry.target].shape))
-            for entry in self.entries
-        }
-        return {key: converted.get(key, tensor) for key, tensor in target.items()}
+        converted = dict(target)
+        for entry in self.entries:
+            tensor = entry.convert(state_dict[entry.source], tuple(target[entry.target].shape))
+            if entry.target_rows is not None:
+                part, tensor = tensor, converted[entry.target].clone()
+                tensor[slice(*entry.target_rows)] = part
+            converted[entry.target] = tensor
+        return converted
 
     def inverse(self) -> "Alignment":
         """Return the same from the target to the source."""
-        entries = tuple(Entry(entry.target, entry.source, entry.turn) for entry in self.entries)
-        return Alignment(self.method, entries, self.differences)
+        return Alignment(self.method, tuple(entry.inverse() for entry in self.entries), self.differences)
 
 
 def alignments(ours: nn.Module, theirs: nn.Module, images: Tensor) -> Iterator[Alignment]:
@@ -83,9 +110,9 @@ def alignments(ours: nn.Module, theirs: nn.Module, images: Tensor) -> Iterator[A
     if same_keys(ours, theirs):
         yield Alignment("same keys", tuple(Entry(key, key) for key in ours.state_dict()))
         return
-    graphs = [build_graph(trace_training(network, images)) for network in (ours, theirs)]
-    for pairs in _matchings(*graphs):
-        yield _alignment(ours, theirs, graphs, pairs)
+    graphs = [build_graph(trace(network.train(), images, keep=True)) for network in (ours, theirs)]
+    for pairing in matchings(*graphs):
+        yield _alignment((ours, theirs), *pairing)
 
 
 def node_pairs(alignment: Alignment, ours: Graph, theirs: Graph) -> list[tuple[Node, Node]]:
@@ -93,21 +120,12 @@ def node_pairs(alignment: Alignment, ours: Graph, theirs: Graph) -> list[tuple[N
     waiting = defaultdict(list)
     for node in theirs.nodes:
         waiting[node.keys[:1]].append(node)
-    mapping = alignment.mapping
+    mapping = {entry.source: entry.target for entry in alignment.entries if entry.whole}
     pairs = []
     for node in ours.nodes:
         if candidates := waiting[tuple(mapping.get(key, "") for key in node.keys[:1])]:
             pairs.append((node, candidates.pop(0)))
     return pairs
-
-
-def trace_training(network: nn.Module, images: Tensor, numbers: bool = False) -> Trace:
-    """Return what a network does in training mode when nothing is dropped."""
-    was_training = network.training
-    with everything_kept():
-        run = trace(network.train(), images, numbers)
-    network.train(was_training)
-    return run
 
 
 def same_keys(ours: nn.Module, theirs: nn.Module) -> bool:
@@ -116,97 +134,96 @@ def same_keys(ours: nn.Module, theirs: nn.Module) -> bool:
     return shapes[0] == shapes[1]
 
 
-def _matchings(ours: Graph, theirs: Graph) -> Iterator[list[tuple[int, int]]]:
-    """Yield pairings of the nodes by their surroundings; a part of them where the graphs differ."""
-    history = refine((ours, theirs), ({}, {}))
-    if sorted(history[0][-1]) != sorted(history[1][-1]):
-        yield _partial(ours, theirs, history)
-        return
-    for count, pairs in enumerate(_resolved(ours, theirs, {}, {})):
-        if count == ATTEMPTS:
-            return
-        yield pairs
-
-
-def _resolved(
-    ours: Graph, theirs: Graph, our_marks: dict[int, int], their_marks: dict[int, int]
-) -> Iterator[list[tuple[int, int]]]:
-    """Yield the complete pairings: of nodes that cannot be told apart, the first is tried with each candidate."""
-    our_labels, their_labels = (rounds[-1] for rounds in refine((ours, theirs), (our_marks, their_marks)))
-    candidates = defaultdict(list)
-    for i, label in enumerate(their_labels):
-        candidates[label].append(i)
-    if sorted(our_labels) != sorted(their_labels):
-        return
-    for i, label in enumerate(our_labels):
-        if len(candidates[label]) > 1:
-            for candidate in candidates[label]:
-                mark = len(our_marks)
-                yield from _resolved(ours, theirs, {**our_marks, i: mark}, {**their_marks, candidate: mark})
-            return
-    yield [(i, candidates[label][0]) for i, label in enumerate(our_labels)]
-
-
-def _partial(ours: Graph, theirs: Graph, history: list[list[list[int]]]) -> list[tuple[int, int]]:
-    """Pair what has like surroundings, the widest first, then what is alike in itself, in order of execution."""
-    pairs: dict[int, int] = {}
-    for our_labels, their_labels in zip(*(reversed(rounds) for rounds in history), strict=True):
-        groups = defaultdict(lambda: ([], []))
-        for i, label in enumerate(our_labels):
-            if i not in pairs:
-                groups[label][0].append(i)
-        taken = set(pairs.values())
-        for i, label in enumerate(their_labels):
-            if i not in taken:
-                groups[label][1].append(i)
-        for mine, other in groups.values():
-            if len(mine) == len(other) == 1:
-                pairs[mine[0]] = other[0]
-    left = [i for i in range(len(ours.nodes)) if i not in pairs]
-    taken = set(pairs.values())
-    others = [i for i in range(len(theirs.nodes)) if i not in taken]
-    labels = [ours.nodes[i].label for i in left], [theirs.nodes[i].label for i in others]
-    for block in SequenceMatcher(None, *labels, autojunk=False).get_matching_blocks():
-        pairs |= dict(zip(left[block.a : block.a + block.size], others[block.b : block.b + block.size], strict=True))
-    return sorted(pairs.items())
-
-
-def _alignment(ours: nn.Module, theirs: nn.Module, graphs: list[Graph], pairs: list[tuple[int, int]]) -> Alignment:
-    entries: dict[str, Entry] = {}
+def _alignment(
+    networks: tuple[nn.Module, nn.Module], graphs: tuple[Graph, Graph], pairs: list[tuple[int, int]]
+) -> Alignment:
+    states = [network.state_dict(keep_vars=True) for network in networks]
+    entries: list[Entry] = []
     differences = _unmatched(graphs, pairs)
     for i, j in pairs:
-        mine, other = graphs[0].nodes[i], graphs[1].nodes[j]
-        for role in dict.fromkeys((*mine.uses, *other.uses)):
-            if role in mine.uses and role in other.uses:
-                entries |= {entry.source: entry for entry in _entries(mine.kind, mine.uses[role], other.uses[role])}
-            else:
-                side, node = ("ours", mine) if role in mine.uses else ("theirs", other)
-                differences.append(f"{role} of {node.module} is only {side}")
-        entries |= _counters(mine, other, ours, theirs)
-    differences += _left_over(ours, theirs, entries)
-    return Alignment("data flow", tuple(entries.values()), tuple(differences))
+        found, unlike = _entries_of(graphs[0].nodes[i], graphs[1].nodes[j], *states)
+        entries += found
+        differences += unlike
+    entries = list(dict.fromkeys(entries))
+    differences += _shared_on_one_side(entries)
+    entries += _unused(*states, entries)
+    entries += _other_names(*states, entries)
+    return Alignment("data flow", tuple(entries), (*differences, *_left_over(networks, entries)))
+
+
+def _entries_of(mine: Node, other: Node, *states: Mapping[str, Tensor]) -> tuple[list[Entry], list[str]]:
+    """Return the pairs of what two nodes take, and what only one of them does."""
+    entries, differences = [], []
+    for role in dict.fromkeys((*mine.uses, *other.uses)):
+        if role not in mine.uses or role not in other.uses:
+            side, node = ("ours", mine) if role in mine.uses else ("theirs", other)
+            differences.append(f"{role} of {node.module} is only {side}")
+        elif found := _entries(mine.kind, mine.uses[role], other.uses[role]):
+            entries += found
+        else:
+            made = " and ".join(mine.uses[role].keys), " and ".join(other.uses[role].keys)
+            differences.append(f"{role} of {mine.module} is made of {made[0]}, theirs of {made[1]}")
+    if "running_mean" in mine.uses and "running_mean" in other.uses:
+        prefixes = [n.uses["running_mean"].keys[0].removesuffix("running_mean") for n in (mine, other)]
+        counters = [f"{prefix}num_batches_tracked" for prefix in prefixes]  # kept, and never computed with
+        if all(counter in state for counter, state in zip(counters, states, strict=True)):
+            entries.append(Entry(*counters))
+    return entries, differences
 
 
 def _entries(kind: str, mine: Use, other: Use) -> list[Entry]:
+    if mine.joined or other.joined:
+        return _parts(mine, other)
+    if len(mine.keys) != len(other.keys):
+        return []
     turn = kind == "linear" and len(mine.shape) == len(other.shape) == 2 and mine.turned != other.turned
     if kind == "linear" and {len(mine.shape), len(other.shape)} == {2, 4}:
-        matrix = mine if len(mine.shape) == 2 else other
-        turn = not matrix.turned
-    return [Entry(key, counterpart, turn) for key, counterpart in zip(mine.keys, other.keys, strict=False)]
+        turn = not (mine if len(mine.shape) == 2 else other).turned
+    return [Entry(key, counterpart, turn) for key, counterpart in zip(mine.keys, other.keys, strict=True)]
 
 
-def _counters(mine: Node, other: Node, ours: nn.Module, theirs: nn.Module) -> dict[str, Entry]:
-    """Pair what batch norms keep and never compute with: the number of batches they have seen."""
-    if mine.kind != "batch_norm" or "running_mean" not in mine.uses or "running_mean" not in other.uses:
-        return {}
-    source, target = (
-        node.uses["running_mean"].keys[0].removesuffix("running_mean") + "num_batches_tracked" for node in (mine, other)
-    )
-    known = source in ours.state_dict() and target in theirs.state_dict()
-    return {source: Entry(source, target)} if known else {}
+def _parts(mine: Use, other: Use) -> list[Entry]:
+    joined, single = (mine, other) if mine.joined else (other, mine)
+    length = joined.shape[0] // len(joined.keys)
+    rows = [(i * length, (i + 1) * length) for i in range(len(joined.keys))]
+    found = [Entry(key, single.keys[0], target_rows=part) for key, part in zip(joined.keys, rows, strict=True)]
+    return found if mine.joined else [entry.inverse() for entry in found]
 
 
-def _unmatched(graphs: list[Graph], pairs: list[tuple[int, int]]) -> list[str]:
+def _shared_on_one_side(entries: list[Entry]) -> list[str]:
+    """Name what is one tensor on one side and several on the other."""
+    counterparts, sources = defaultdict(set), defaultdict(set)
+    for entry in (entry for entry in entries if entry.whole):
+        counterparts[entry.source].add(entry.target)
+        sources[entry.target].add(entry.source)
+    found = [f"{key} of ours is {' and '.join(sorted(o))} of theirs" for key, o in counterparts.items() if len(o) > 1]
+    return found + [f"{key} of theirs is {' and '.join(sorted(o))} of ours" for key, o in sources.items() if len(o) > 1]
+
+
+def _unused(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], entries: list[Entry]) -> list[Entry]:
+    """Pair by their names tensors that neither network computes with."""
+    mine, other = {entry.source for entry in entries}, {entry.target for entry in entries}
+    left = [key for key in ours if key not in mine and key in theirs and key not in other]
+    return [Entry(key, key) for key in left if ours[key].shape == theirs[key].shape]
+
+
+def _other_names(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], entries: list[Entry]) -> list[Entry]:
+    """Pair the further names of tensors that a state dict has under several."""
+    names = [defaultdict(list), defaultdict(list)]
+    for side, state in zip(names, (ours, theirs), strict=True):
+        for key, tensor in state.items():
+            side[id(tensor)].append(key)
+    known = {(entry.source, entry.target) for entry in entries}
+    found = []
+    for entry in entries:
+        for source in names[0][id(ours[entry.source])]:
+            for target in names[1][id(theirs[entry.target])]:
+                if (source, target) not in known:
+                    found.append(Entry(source, target, entry.turn, entry.source_rows, entry.target_rows))
+    return found
+
+
+def _unmatched(graphs: tuple[Graph, Graph], pairs: list[tuple[int, int]]) -> list[str]:
     sides = []
     for number, (side, graph) in enumerate(zip(("ours", "theirs"), graphs, strict=True)):
         matched = {pair[number] for pair in pairs}
@@ -222,13 +239,14 @@ def _described(node: Node) -> str:
     return f"{node.module or 'the network'} ({node.kind} {shapes})"
 
 
-def _left_over(ours: nn.Module, theirs: nn.Module, entries: Mapping[str, Entry]) -> list[str]:
-    """Name the parameters without a counterpart, where no unmatched operation explains them."""
-    matched = {entry.target for entry in entries.values()}
-    mine = [name for name, _ in ours.named_parameters() if name not in entries]
-    other = [name for name, _ in theirs.named_parameters() if name not in matched]
-    named = zip_longest(mine[:3], other[:3])
+def _left_over(networks: tuple[nn.Module, nn.Module], entries: list[Entry]) -> list[str]:
+    """Name the parameters without a counterpart."""
+    known = {entry.source for entry in entries}, {entry.target for entry in entries}
+    mine, other = (
+        [name for name, _ in network.named_parameters() if name not in names]
+        for network, names in zip(networks, known, strict=True)
+    )
     return [
         " / ".join(f"{side} only: {name}" for side, name in zip(("ours", "theirs"), pair, strict=True) if name)
-        for pair in named
+        for pair in zip_longest(mine[:3], other[:3])
     ]

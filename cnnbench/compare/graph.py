@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
 
-from cnnbench.compare.trace import IMAGE, STRUCTURAL, Op, Trace, Use
+from cnnbench.compare.operations import STRUCTURAL
+from cnnbench.compare.steps import IMAGE, Op, Trace, Use
 
 IMAGE_NODE = -1
 _SIDED = frozenset(("linear", "sub", "div", "pow", "where", "rsub"))  # operations whose inputs cannot be swapped
@@ -118,9 +119,11 @@ def _is_product(op: Op) -> bool:
 
 
 def _roles(op: Op, kind: str) -> dict[str, Use]:
-    if kind == "linear" and op.name == "linear":
-        return {"bias" if len(use.shape) == 1 else "weight": use for use in op.uses.values()}
-    if op.name == "mul":
+    """Return the parameters by what they are for, the weight first."""
+    if op.name == "linear":
+        roles = {"bias" if len(use.shape) == 1 else "weight": use for use in op.uses.values()}
+        return {role: roles[role] for role in ("weight", "bias") if role in roles}
+    if op.name in ("mul", "add"):
         return {"weight": next(iter(op.uses.values()))}
     return dict(op.uses)
 

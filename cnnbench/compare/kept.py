@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cnnbench.compare.operations import DRAWS, name_of
+
 
 @dataclass
 class Draws:
@@ -27,10 +29,14 @@ class _Kept(TorchDispatchMode):
         self.draws = draws
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        name = func._schema.name.partition("::")[2]
-        self.draws.count += name in _REPLACED or name in _OTHERS
-        replace = _REPLACED.get(name)
-        return func(*args, **(kwargs or {})) if replace is None else replace(func, args, kwargs or {})
+        self.draws.count += name_of(func) in DRAWS
+        return keeping(func, args, kwargs or {})
+
+
+def keeping(func: Any, args: tuple, kwargs: dict) -> Any:
+    """Return what one of torch's operators gives where nothing is dropped."""
+    replace = _REPLACED.get(func._schema.name.partition("::")[2])
+    return func(*args, **kwargs) if replace is None else replace(func, args, kwargs)
 
 
 def _rate_in_place(func: Any, args: tuple, kwargs: dict) -> Tensor:
@@ -46,9 +52,19 @@ def _all_of_it(func: Any, args: tuple, kwargs: dict) -> tuple[Tensor, Tensor]:
     return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
 
 
+def _hard_slope(func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """Torch's own multiplies by a sixth that is rounded to float32, whatever the precision."""
+    slope, x = args
+    return torch.where((x > -3) & (x < 3), slope / 6, torch.zeros_like(slope))
+
+
 # A mask that holds the probability of keeping is all ones once it is divided by it, as dropout and drop path do.
-_REPLACED = {"bernoulli_": _rate_in_place, "bernoulli": _rates, "native_dropout": _all_of_it}
-_OTHERS = frozenset(("rand", "rand_like", "uniform_", "randn", "randn_like", "normal_"))
+_REPLACED = {
+    "bernoulli_": _rate_in_place,
+    "bernoulli": _rates,
+    "native_dropout": _all_of_it,
+    "hardsigmoid_backward": _hard_slope,
+}
 
 
 @contextmanager

@@ -6,17 +6,20 @@ compared in float64, in evaluation and in training mode. A wrong network then st
 adds in another order at 1e-15.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from cnnbench.compare.align import Alignment, trace_training
+from cnnbench.compare.align import Alignment
 from cnnbench.compare.divergence import Walk
 from cnnbench.compare.numbers import TOLERANCE
-from cnnbench.compare.observe import Prepared, buffer_errors, error, gradient_errors, observe, prepare
+from cnnbench.compare.observe import buffer_errors, gradient_errors, observe
+from cnnbench.compare.outputs import error, paired
+from cnnbench.compare.prepare import Prepared, prepare
 from cnnbench.compare.random_draws import draws_difference
 from cnnbench.compare.result import Divergence, Errors, Parity, Weights
+from cnnbench.compare.seeds import seed_everything, seeded
 from cnnbench.compare.sides import CUSTOMARY_SIZE, Side
 from cnnbench.compare.trace import trace
 
@@ -27,13 +30,13 @@ IMAGES = 3  # at a time: batch norms need several
 class _Finding:
     """What one mode showed."""
 
-    logits: float = 0.0
-    features: float = 0.0
-    gradients: dict[str, float] = field(default_factory=dict)
-    buffers: dict[str, float] = field(default_factory=dict)
-    walk: Walk | None = None
-    draws: int = 0
-    lengths: tuple[int, int] = (1, 1)
+    walk: Walk
+    logits: float
+    features: float
+    gradients: dict[str, float]
+    buffers: dict[str, float]
+    draws: int
+    lengths: tuple[int, int]
 
     @property
     def worst(self) -> float:
@@ -53,7 +56,9 @@ def check_parity(ours: Side, theirs: Side, size: tuple[int, int, int], *, seed: 
     Raises:
         UserError: A side cannot be built or run on such images, or they put out tensors of different shapes.
     """
-    return compare_networks(ours.build(), theirs.build(), images(size, seed, device), seed)
+    with seeded(seed, torch.device(device)):
+        networks = ours.build(), theirs.build()
+    return compare_networks(*networks, images(size, seed, device), seed)
 
 
 def images(size: tuple[int, int, int], seed: int = 0, device: str = "cpu") -> Tensor:
@@ -74,11 +79,12 @@ def compare_networks(ours: nn.Module, theirs: nn.Module, images: Tensor, seed: i
     Raises:
         UserError: A network cannot be run on the images.
     """
-    prepared = prepare(ours, theirs, images, seed)
-    findings = {mode: _find(prepared, images, mode, seed) for mode in ("eval", "train")}
-    divergence = _divergence(findings)
-    weights = _weights(prepared, findings["train"].lengths)
-    draws = draws_difference(prepared, images, seed) if findings["train"].draws else None
+    with seeded(seed, images.device):
+        prepared = prepare(ours, theirs, images, seed)
+        findings = {mode: _find(prepared, images, mode, seed) for mode in ("eval", "train")}
+        divergence = _divergence(findings)
+        draws = draws_difference(prepared, images, seed) if findings["train"].draws else None
+    weights = _weights(prepared, findings)
     worst = max(finding.worst for finding in findings.values())
     return Parity(
         passed=worst <= TOLERANCE and divergence is None and not weights.differences,
@@ -109,32 +115,30 @@ def align(source: nn.Module, target: nn.Module, images: Tensor | None = None) ->
     Raises:
         UserError: One of them cannot be run on the images.
     """
-    if images is None:
-        images = globals()["images"](_usual_size(source, target))
-    return prepare(source, target, images.double()).alignment
+    images = _usual_images(source, target) if images is None else images
+    with seeded(0, images.device):
+        return prepare(source, target, images.double()).alignment
 
 
 def _find(prepared: Prepared, images: Tensor, mode: str, seed: int) -> _Finding:
     training = mode == "train"
     prepared.rewind()
     ours, theirs = (observe(network, images, training, seed) for network in prepared.networks)
-    finding = _Finding(
+    prepared.rewind()
+    runs = []
+    for network in prepared.networks:
+        seed_everything(seed)
+        runs.append(trace(network.train(training), images, numbers=True, keep=True))
+    walk = Walk.of(*runs, prepared.alignment, mode)
+    return _Finding(
+        walk=walk,
+        logits=max((error(*pair) for pair in paired(ours.outputs, theirs.outputs)), default=0.0),
+        features=max((layer.error for layer in walk.layer_errors()), default=0.0),
         gradients=gradient_errors(ours, theirs, prepared.alignment),
         buffers=buffer_errors(ours, theirs, prepared.alignment),
         draws=ours.draws + theirs.draws,
         lengths=(len(ours.outputs), len(theirs.outputs)),
     )
-    prepared.rewind()
-    runs = [
-        trace_training(network, images, numbers=True) if training else trace(network.eval(), images, numbers=True)
-        for network in prepared.networks
-    ]
-    finding.walk = Walk.of(*runs, prepared.alignment, mode)
-    count = None if training else 1  # some put out auxiliary answers in evaluation too, where nobody asks
-    pairs = [*zip(ours.outputs[:count], theirs.outputs[:count], strict=False)]
-    finding.logits = max(error(*pair) for pair in pairs)
-    finding.features = max((layer.error for layer in finding.walk.layer_errors()), default=0.0)
-    return finding
 
 
 def _divergence(findings: dict[str, _Finding]) -> Divergence | None:
@@ -144,9 +148,8 @@ def _divergence(findings: dict[str, _Finding]) -> Divergence | None:
     if (found := findings["eval"].walk.unlike_piece()) is not None:
         return found
     for finding in findings.values():
-        key, worst = max(finding.buffers.items(), key=lambda item: item[1], default=("", 0.0))
-        if worst > TOLERANCE:
-            return finding.walk.unlike_buffers(key, worst)
+        if max(finding.buffers.values(), default=0.0) > TOLERANCE:
+            return finding.walk.unlike_buffers(finding.buffers)
         if max(finding.gradients.values()) > TOLERANCE:
             return finding.walk.unlike_gradients(finding.gradients)
     return None
@@ -163,18 +166,27 @@ def _errors(findings: dict[str, _Finding]) -> Errors:
     )
 
 
-def _weights(prepared: Prepared, lengths: tuple[int, int]) -> Weights:
+def _weights(prepared: Prepared, findings: dict[str, _Finding]) -> Weights:
     alignment = prepared.alignment
     differences = list(alignment.differences)
-    if lengths[0] != lengths[1]:
-        differences.append(f"ours puts out {lengths[0]} tensors in training, theirs {lengths[1]}")
+    for mode, finding in findings.items():
+        ours, theirs = finding.lengths
+        if ours != theirs:
+            when = {"eval": "evaluation", "train": "training"}[mode]
+            differences.append(
+                f"in {when} ours puts out {_tensors(ours)}, theirs {theirs}: only the first are compared"
+            )
     counts = (len(network.state_dict()) for network in prepared.networks)
     return Weights(alignment.method, len(alignment.entries), *counts, differences)
 
 
-def _usual_size(*networks: nn.Module) -> tuple[int, int, int]:
+def _tensors(count: int) -> str:
+    return "1 tensor" if count == 1 else f"{count} tensors"
+
+
+def _usual_images(*networks: nn.Module) -> Tensor:
     for network in networks:
         cfg = getattr(network, "pretrained_cfg", None) or {}
         if size := cfg.get("input_size"):
-            return tuple(size)
-    return CUSTOMARY_SIZE
+            return images(tuple(size))
+    return images(CUSTOMARY_SIZE)

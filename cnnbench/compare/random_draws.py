@@ -1,35 +1,55 @@
 """Whether dropout and drop path draw the same numbers in the same order: without that, training runs part."""
 
-import torch
+from itertools import zip_longest
+
 from torch import Tensor
 
 from cnnbench.compare.numbers import TOLERANCE
-from cnnbench.compare.observe import Prepared, error
-from cnnbench.compare.trace import Op, trace
-
-DRAWS = frozenset(("bernoulli", "dropout", "rand", "rand_like", "uniform", "randn", "randn_like", "normal"))
+from cnnbench.compare.outputs import error
+from cnnbench.compare.prepare import Prepared
+from cnnbench.compare.seeds import seed_everything
+from cnnbench.compare.steps import Draw
+from cnnbench.compare.trace import trace
 
 
 def draws_difference(prepared: Prepared, images: Tensor, seed: int) -> str | None:
-    """Return where the draws of two training steps under one seed differ; None where they are the same."""
+    """Return where the draws of two training steps under one seed differ; None where they are the same.
+
+    Args:
+        prepared: Two networks that are equal but for what they draw.
+        images: (B, C, H, W).
+        seed: Of the draws.
+    """
     prepared.rewind()
-    outputs, runs = [], []
+    outputs, draws = [], []
     for network in prepared.networks:
-        torch.manual_seed(seed)
+        seed_everything(seed)
         run = trace(network.train(), images)
-        runs.append([op for op in run.ops if op.name in DRAWS])
-        outputs.append(run.results[0])
-    if error(*outputs) <= TOLERANCE:
+        outputs.append(run.results)
+        draws.append(run.draws)
+    if all(error(*pair) <= TOLERANCE for pair in zip(*outputs, strict=False)):
         return None
-    for ours, theirs in zip(*runs, strict=False):
-        if (mine := _said(ours)) != (other := _said(theirs)):
-            return f"{ours.module} draws {mine}, where theirs ({theirs.module}) draws {other}"
-    if len(runs[0]) != len(runs[1]):
-        return f"ours draws {len(runs[0])} times, theirs {len(runs[1])} times"
-    return "the same draws are used otherwise"
+    for ours, theirs in zip_longest(*draws):
+        if _numbers(ours) != _numbers(theirs):
+            return _said(ours, theirs)
+    return "the same numbers are drawn, but used otherwise"
 
 
-def _said(op: Op) -> str:
-    rate = next((op.settings[name] for name in ("p", "dropout_p") if isinstance(op.settings.get(name), float)), None)
-    shape = "x".join(map(str, op.shape))
-    return f"{shape} numbers" + (f" at rate {rate:g}" if rate is not None else "")
+def _numbers(draw: Draw | None) -> tuple | None:
+    return None if draw is None else (draw.name, draw.shape, draw.rate)
+
+
+def _said(ours: Draw | None, theirs: Draw | None) -> str:
+    if theirs is None:
+        return f"{ours.module} draws {_described(ours)}, where theirs draws no more"
+    if ours is None:
+        return f"theirs ({theirs.module}) draws {_described(theirs)}, where ours draws no more"
+    return f"{ours.module} draws {_described(ours)}, where theirs ({theirs.module}) draws {_described(theirs)}"
+
+
+def _described(draw: Draw) -> str:
+    shape = "x".join(map(str, draw.shape)) or "1"
+    if draw.rate is None:
+        return f"{shape} numbers ({draw.name})"
+    kept = 1 - draw.rate if draw.name == "dropout" else draw.rate
+    return f"{shape} numbers of which it keeps {kept:.4g}"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cnnbench.compare.trace import Op
+from cnnbench.compare.steps import Op
 
 WORDS = {
     "relu": "ReLU",
