@@ -31,17 +31,16 @@ def pairs():
     return Pairs()
 
 
-def spread(names: list[str]) -> list:
-    """Marks as slow what is not among a few of them, taken evenly."""
-    often = max(1, len(names) // ALWAYS)
-    return [name if i % often == 0 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(names)]
+def spread(name: str) -> list:
+    """Marks as slow all but a few mistakes of a model, taken evenly; all but two where no small form of it exists."""
+    names = list(MISTAKES[name])
+    often = max(1, len(names) // (ALWAYS if SMALL[name] else 2))
+    return [
+        pytest.param(name, mistake, marks=[pytest.mark.slow] if i % often else []) for i, mistake in enumerate(names)
+    ]
 
 
-PLANTED = [
-    pytest.param(name, *getattr(mistake, "values", (mistake,)), marks=getattr(mistake, "marks", ()))
-    for name, mistakes in MISTAKES.items()
-    for mistake in spread(list(mistakes))
-]
+PLANTED = [planted for name in MISTAKES for planted in spread(name)]
 
 
 @pytest.mark.parametrize(("name", "mistake"), PLANTED)

@@ -1,9 +1,9 @@
 """What the tests know of SE-ResNet."""
 
-from collections.abc import Callable
-
 from plant import after, change, lost_bias, replace
 from torch import Tensor, nn
+
+from cnnbench.models.resnet import BasicBlock
 
 PARAMETERS = {
     "seresnet18": 11_779_624,
@@ -28,16 +28,12 @@ VARIATIONS = [
 ]
 
 
-def gated_sum(path: str) -> Callable[[nn.Module], None]:
+class GatedSum(BasicBlock):
     """Gate behind the addition: what a block adds goes past the gate, its sum through it."""
 
-    def plant(model: nn.Module) -> None:
-        block = model.get_submodule(path)
-        gate = block.se
-        block.set_submodule("se", nn.Identity())
-        block.act2.register_forward_pre_hook(lambda act, args: gate(args[0]))
-
-    return plant
+    def forward(self, x: Tensor) -> Tensor:
+        added = self.bn2(self.conv2(self.act1(self.bn1(self.conv1(x)))))
+        return self.act2(self.se(added + self.downsample(x)))
 
 
 def maximum(se: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -47,7 +43,7 @@ def maximum(se: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 MISTAKES = {
     "seresnet18": {
         "no gate": replace("layer2.0.se", nn.Identity),
-        "gate behind the addition": gated_sum("layer1.1"),
+        "gate behind the addition": change("layer1.1", __class__=GatedSum),
         "hard sigmoid": replace("layer1.0.se.gate", nn.Hardsigmoid),
         "SiLU between the layers": replace("layer2.0.se.act", nn.SiLU),
         "squeezed by the maximum": after("layer3.0.se", maximum),
