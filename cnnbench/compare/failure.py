@@ -1,7 +1,7 @@
 """Why a pair is not equal, as the command line and failing tests say it."""
 
 from cnnbench.compare.report.values import error_text
-from cnnbench.compare.report.words import place_text
+from cnnbench.compare.report.words import errors_text, place_text
 from cnnbench.compare.result import Divergence, Parity
 
 LINES = 3  # at most, of a reason
@@ -32,5 +32,5 @@ def _divergence(found: Divergence, tensors: int) -> list[str]:
     cause = found.cause or "the same configuration, another result"
     where = cause if cause.startswith(f"{found.module}:") else f"{place_text(found)}: {cause}"
     mode = "" if found.mode == "eval" else f" (in {found.mode} mode)"
-    sizes = f"inputs agree to {error_text(found.input_error)}, outputs differ by {error_text(found.output_error)}{mode}"
+    sizes = f"{errors_text(found)}{mode}"
     return [where, f"{sizes}; {found.tensors_behind} of {tensors} tensors lie behind it"]

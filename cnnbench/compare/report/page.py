@@ -82,6 +82,7 @@ def _environment() -> Environment:
         "interval": values.interval_text,
         "pair": values.pair_name,
         "place": words.place_text,
+        "errors": words.errors_text,
     }
     return environment
 

@@ -1,5 +1,6 @@
 """The sentences of the page: the verdict, and what stands behind it."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,6 +121,15 @@ def place_text(divergence: Divergence) -> str:
     """Return the module where two networks part, with theirs if it is called otherwise."""
     same = divergence.module == divergence.reference_module
     return divergence.module if same else f"{divergence.module} (theirs: {divergence.reference_module})"
+
+
+def errors_text(divergence: Divergence) -> str:
+    """Return how far inputs and outputs are apart at the place where two networks part."""
+    outputs = f"differ by {error_text(divergence.output_error)}"
+    if math.isinf(divergence.output_error):
+        outputs = "have other shapes, or are not finite"
+    inputs = f"agree to {error_text(divergence.input_error)}" if divergence.input_error < 1e-9 else "differ already"
+    return f"inputs {inputs}, outputs {outputs}"
 
 
 def _is(count: int) -> str:
