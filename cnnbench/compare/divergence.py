@@ -7,16 +7,17 @@ inputs agree it is the layers themselves, else what lies between them and the la
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from functools import cached_property, partial
 
 import torch
 
-from cnnbench.compare.align import Alignment, node_pairs
+from cnnbench.compare.align import node_pairs
+from cnnbench.compare.entries import Alignment
 from cnnbench.compare.graph import Graph, Node, build_graph
 from cnnbench.compare.numbers import TOLERANCE, Known, relative
+from cnnbench.compare.paths import common, likeness, nearest
 from cnnbench.compare.pieces import unlike_pieces
-from cnnbench.compare.regions import Unlike, between, common, first_reordered, first_unlike, maker, unknown_to
+from cnnbench.compare.regions import Unlike, between, first_reordered, first_unlike, maker, unknown_to
 from cnnbench.compare.result import Divergence, LayerError
 from cnnbench.compare.steps import Op, Trace
 from cnnbench.compare.words import describe, settings_difference
@@ -138,11 +139,13 @@ class Walk:
             return None
         made = [op.module for op in makers]
         takers = [node.module for node in self.pairs[place]] if place < len(self.pairs) else ["", ""]
+        taker = takers[0] or ("the network" if place < len(self.pairs) else "the output")
+        ours, theirs = (f"{op.module or 'the network'} ({describe(op)})" for op in makers)
+        if ours == theirs:
+            return self._found(*takers, f"{taker} takes what comes from {ours} otherwise", 0.0, error, place)
         owner = max((common(*paths) for paths in (made, *zip(takers, made, strict=True))), key=len)
         names = (owner if owner in run.modules else module for run, module in zip(self.runs, made, strict=True))
-        ours, theirs = (f"{op.module or 'the network'} ({describe(op)})" for op in makers)
-        cause = f"{takers[0] or 'the output'} takes what comes from {ours}, theirs from {theirs}"
-        return self._found(*names, cause, 0.0, error, place)
+        return self._found(*names, f"{taker} takes what comes from {ours}, theirs from {theirs}", 0.0, error, place)
 
     def _names(self, found: Unlike, place: int) -> tuple[str, str]:
         """Return the modules that ran the operations; for a missing one, where the other side's module would be."""
@@ -163,7 +166,7 @@ class Walk:
         taken = Known(other.fingerprints[value] for _, value in op.inputs if value in other.fingerprints)
         prints = [(module, run.fingerprints.get(value)) for module, value in run.idle]
         idle = [module for module, print_ in prints if print_ is not None and taken.has(print_)]
-        return max(idle, key=partial(_likeness, op.module)) if idle else _nearest(op.module, run.modules)
+        return max(idle, key=partial(likeness, op.module)) if idle else nearest(op.module, run.modules)
 
     def _whereabouts(self, found: Unlike, place: int) -> str:
         """Say between which of our layers an operation stands that one side lacks, and which side that is."""
@@ -227,17 +230,6 @@ class Walk:
     ) -> Divergence:
         behind = len({key for mine, _ in self.pairs[place:] for key in mine.keys})
         return Divergence(module, reference, cause, input_error, output_error, behind, self.mode)
-
-
-def _likeness(path: str, other: str) -> float:
-    return SequenceMatcher(None, path, other).ratio()
-
-
-def _nearest(path: str, modules: frozenset[str]) -> str:
-    """Return the innermost module on a path that there is."""
-    while path and path not in modules:
-        path = path.rpartition(".")[0]
-    return path
 
 
 def _given_error(mine: Node, other: Node) -> float:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.analysis.dry_run import unfused
-from cnnbench.compare.align import Alignment
+from cnnbench.compare.entries import Alignment
 from cnnbench.compare.kept import everything_kept
 from cnnbench.compare.outputs import error, largest, parts_of
 from cnnbench.compare.seeds import seed_everything

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnbench.compare.align import Alignment
 from cnnbench.compare.divergence import Walk
+from cnnbench.compare.entries import Alignment
 from cnnbench.compare.numbers import TOLERANCE
 from cnnbench.compare.observe import buffer_errors, gradient_errors, observe
 from cnnbench.compare.outputs import error, paired

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.analysis.dry_run import unfused
-from cnnbench.compare.align import Alignment, alignments
+from cnnbench.compare.align import alignments
+from cnnbench.compare.entries import Alignment
 from cnnbench.compare.kept import everything_kept
 from cnnbench.compare.numbers import TOLERANCE
 from cnnbench.compare.outputs import check_shapes, error, paired, parts_of

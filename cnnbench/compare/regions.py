@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import takewhile
 
 from cnnbench.compare.numbers import Known
 from cnnbench.compare.operations import STRUCTURAL
@@ -97,12 +96,6 @@ def maker(run: Trace, values: Sequence[int]) -> Op | None:
     while op is not None and op.name in STRUCTURAL and len(op.inputs) == 1:
         op = run.maker.get(op.inputs[0][1])
     return op
-
-
-def common(path: str, other: str) -> str:
-    """Return the innermost module that holds two."""
-    steps = takewhile(lambda pair: pair[0] == pair[1], zip(path.split("."), other.split("."), strict=False))
-    return ".".join(step for step, _ in steps)
 
 
 def _turning(run: Trace, region: Sequence[Op], known: Known) -> Op | None:
