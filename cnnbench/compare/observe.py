@@ -47,6 +47,7 @@ def observe(network: nn.Module, images: Tensor, training: bool, seed: int = 0) -
     images = images.clone().requires_grad_()
     with unfused(gradients=True), everything_kept() as draws:
         outputs = parts_of(network(images.clone()))  # a copy: the network may write to it
+        drawn = draws.count
         ends = [output for output in outputs.values() if output.requires_grad]
         generator = torch.Generator().manual_seed(seed)
         directions = [torch.randn(end.shape, generator=generator, dtype=end.dtype).to(end.device) for end in ends]
@@ -55,7 +56,7 @@ def observe(network: nn.Module, images: Tensor, training: bool, seed: int = 0) -
     named = {"": images, **dict(network.named_parameters())}
     gradients = {name: tensor.grad for name, tensor in named.items() if tensor.grad is not None}
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    return Observation({path: output.detach() for path, output in outputs.items()}, gradients, buffers, draws.count)
+    return Observation({path: output.detach() for path, output in outputs.items()}, gradients, buffers, drawn)
 
 
 def gradient_errors(ours: Observation, theirs: Observation, alignment: Alignment) -> dict[str, float]:
