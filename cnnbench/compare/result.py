@@ -97,7 +97,8 @@ class Parity:
         first_divergence: Where they part; None where they do not.
         layers: Every matched layer's error in evaluation mode.
         same_random_draws: Whether dropout and drop path draw the same numbers on both sides under one seed; None
-            where neither side draws or they are not one function. Two networks can be one function and still train apart for this.
+            where neither side draws, or they are not one function. Two networks that are can still train apart for
+            this.
         draws_difference: The first draw that differs, where they do not.
     """
 
