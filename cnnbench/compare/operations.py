@@ -37,6 +37,13 @@ PIECES = frozenset(
         *("log_sigmoid", "sign", "sqrt", "square"),
     )
 )
+# What makes a number of each number, or of each two at the same place.
+ELEMENTWISE = PIECES | frozenset(
+    (
+        *("add", "sub", "rsub", "mul", "div", "neg", "minimum", "maximum", "pow", "reciprocal", "rsqrt", "erf"),
+        *("log", "log1p", "expm1", "sin", "cos", "clone"),
+    )
+)
 # Operations that draw random numbers.
 DRAWS = frozenset(
     (

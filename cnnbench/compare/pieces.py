@@ -3,36 +3,52 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from cnnbench.compare.numbers import TOLERANCE, relative
-from cnnbench.compare.operations import PIECES
+from cnnbench.compare.operations import ELEMENTWISE, PIECES
 from cnnbench.compare.steps import Op, Trace
 
 GRID = torch.linspace(-40, 40, 1601, dtype=torch.float64)
 
 
 def unlike_pieces(runs: Sequence[Trace], regions: Sequence[Sequence[Op]]) -> Iterator[tuple[Op, Op, float]]:
-    """Yield the activations of ours and theirs that took and gave the same, but would not elsewhere, and how far.
+    """Yield operations of ours and theirs that made the same of the same numbers, but would not of others, and how far.
+
+    What is compared is what one operation or several in a row make of a number, from -40 to 40.
 
     Args:
         runs: Ours and theirs, with numbers.
         regions: The operations of each that are looked at.
     """
-    mine, other = ([op for op in region if op.name in PIECES and op.again is not None] for region in regions)
-    for op, twin in ((op, twin) for op in mine for twin in other if _alike(runs, op, twin)):
-        if (apart := _apart(op, twin)) > TOLERANCE:
-            yield op, twin, apart
+    ops = [[op for op in region if op.name in ELEMENTWISE and op.again is not None] for region in regions]
+    if not all(any(op.name in PIECES for op in side) for side in ops):
+        return
+    roots = [list(dict.fromkeys(value for op in side for _, value in op.inputs)) for side in ops]
+    for root, other_root in ((a, b) for a in roots[0] for b in roots[1] if _alike(runs, a, b)):
+        curves, others = (_curves(side, start) for side, start in zip(ops, (root, other_root), strict=True))
+        for (op, mine), (twin, other) in ((a, b) for a in curves for b in others):
+            if _alike(runs, op.outputs[0], twin.outputs[0]) and (apart := _apart(mine, other)) > TOLERANCE:
+                yield op, twin, apart
 
 
-def _alike(runs: Sequence[Trace], op: Op, twin: Op) -> bool:
-    mine, other = (
-        [run.fingerprints.get(value) for value in (one.inputs[0][1], one.outputs[0])]
-        for run, one in zip(runs, (op, twin), strict=True)
-    )
-    return None not in (*mine, *other) and all(a.same(b) for a, b in zip(mine, other, strict=True))
+def _curves(ops: Sequence[Op], root: int) -> list[tuple[Op, Tensor]]:
+    """Return what operations make of each number of the grid, put in for a value, as far as an activation has part."""
+    curves, active, found = {root: GRID}, set(), []
+    for op in ops:
+        taken = [value for _, value in op.inputs]
+        if all(value in curves for value in taken) and op.outputs:
+            curves[op.outputs[0]] = torch.nan_to_num(op.again(*(curves[value].clone() for value in taken)))
+            if op.name in PIECES or active.intersection(taken):
+                active.add(op.outputs[0])
+                found.append((op, curves[op.outputs[0]]))
+    return found
 
 
-def _apart(op: Op, twin: Op) -> float:
-    """Return how far two functions of a number are apart, relative to what they return."""
-    mine, other = (torch.nan_to_num(one.again(GRID.clone())) for one in (op, twin))
+def _alike(runs: Sequence[Trace], value: int, other: int) -> bool:
+    prints = runs[0].fingerprints.get(value), runs[1].fingerprints.get(other)
+    return None not in prints and prints[0].same(prints[1])
+
+
+def _apart(mine: Tensor, other: Tensor) -> float:
     return relative((mine - other).abs().max().item(), other.abs().max().item())

@@ -41,7 +41,7 @@ class Op:
         uses: Parameters by the parameter's name they are given for.
         outputs: The values that come out.
         shape: Of the first output.
-        again: Applies the operation to another tensor in place of its only one; None where it takes several.
+        again: Applies the operation to other tensors in place of its inputs; of those that compute number by number.
         taken: Sample of the first input; of operations with parameters, in a run that keeps numbers.
         given: Sample of the first output, likewise.
     """
@@ -54,7 +54,7 @@ class Op:
     uses: dict[str, Use]
     outputs: list[int]
     shape: tuple[int, ...]
-    again: Callable[[Tensor], Any] | None = None
+    again: Callable[..., Any] | None = None
     taken: Sample | None = None
     given: Sample | None = None
 

@@ -10,15 +10,17 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from torch.utils.weak import WeakIdKeyDictionary
 
 from cnnbench.analysis.dry_run import unfused
 from cnnbench.compare.kept import keeping
 from cnnbench.compare.numbers import Fingerprint, Sample
-from cnnbench.compare.operations import DRAWS, TURNING, name_of
+from cnnbench.compare.operations import DRAWS, ELEMENTWISE, TURNING, name_of
 from cnnbench.compare.outputs import parts_of
 from cnnbench.compare.steps import IMAGE, Draw, Op, Trace, Use
+
+_SLOT = object()
 
 
 def trace(network: nn.Module, images: Tensor, numbers: bool = False, keep: bool = False) -> Trace:
@@ -84,12 +86,25 @@ class _Recorder(TorchDispatchMode):
         name = name_of(func)
         settings = {key: value for key, value in given.items() if not _holds_tensors(value)}
         uses = {key: self.derived[t] for key, t in inputs if t in self.derived and t not in self.values}
-        again = _replay(func, args[1:], kwargs) if len(inputs) == 1 and args and isinstance(args[0], Tensor) else None
+        by_number = all(tensor in self.values or tensor.numel() == 1 for _, tensor in inputs) and not uses
+        again = self._replay(func, args, kwargs) if self.numbers and by_number and name in ELEMENTWISE else None
         places = [(key, self.values[tensor]) for key, tensor in flows]
         op = Op(len(self.run.ops), name, self.path, settings, places, uses, [], (), again)
         if self.numbers and uses:
             op.taken = Sample.of(flows[0][1], self.run.fingerprints[places[0][1]], name, self.batch)
         return op
+
+    def _replay(self, func: Any, args: tuple, kwargs: dict) -> Callable[..., Any]:
+        """Return an operation as a function of the tensors in it that depend on the image; it keeps none of them."""
+        leaves, structure = tree_flatten((args, kwargs))
+        leaves = [_SLOT if isinstance(leaf, Tensor) and leaf in self.values else leaf for leaf in leaves]
+
+        def again(*tensors: Tensor) -> Any:
+            given = iter(tensors)
+            filled = tree_unflatten([next(given) if leaf is _SLOT else leaf for leaf in leaves], structure)
+            return func(*filled[0], **filled[1])
+
+        return again
 
     def _record(self, op: Op, made: list[Tensor], written: list[Tensor]) -> None:
         """Note what an operation put out, and what it changed for whoever looks at the same memory."""
@@ -135,10 +150,6 @@ class _Recorder(TorchDispatchMode):
             elif tensor not in self.derived:
                 turned = uses[0].turned != (name_of(func) in TURNING)
                 self.derived[tensor] = Use(keys, uses[0].shape, turned)
-
-
-def _replay(func: Any, rest: tuple, kwargs: dict) -> Callable[[Tensor], Any]:
-    return lambda tensor: func(tensor, *rest, **kwargs)
 
 
 def _by_name(func: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
