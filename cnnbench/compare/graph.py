@@ -157,7 +157,9 @@ def _passed_on(op: Op, run: Trace, sources: dict[int, frozenset[Source]]) -> fro
     return frozenset(found)
 
 
-def refine(graphs: Iterable[Graph], marks: Iterable[dict[int, int]]) -> list[list[list[int]]]:
+def refine(
+    graphs: Iterable[Graph], marks: Iterable[dict[int, int]], behind: bool = True, ahead: bool = True
+) -> list[list[list[int]]]:
     """Return every graph's labels, round by round: equal ones cannot be told apart by their surroundings so far.
 
     Weisfeiler and Leman's refinement: in each round a node's label takes in those of what feeds it and what it feeds,
@@ -166,6 +168,8 @@ def refine(graphs: Iterable[Graph], marks: Iterable[dict[int, int]]) -> list[lis
     Args:
         graphs: Refined together, so that labels mean the same in all.
         marks: For each graph nodes that are told apart from the start, and by what.
+        behind: Look at what feeds a node.
+        ahead: Look at what a node feeds.
     """
     graphs = list(graphs)
     book: dict[tuple, int] = {}
@@ -179,8 +183,11 @@ def refine(graphs: Iterable[Graph], marks: Iterable[dict[int, int]]) -> list[lis
     while True:
         book = {}
         rounds = [
-            [book.setdefault(_surroundings(i, graph, feeds, labels), len(book)) for i in range(len(graph.nodes))]
-            for graph, feeds, labels in zip(graphs, fed, rounds, strict=True)
+            [
+                book.setdefault((label, behind and _behind(node, labels), ahead and _ahead(feeds, labels)), len(book))
+                for label, node, feeds in zip(labels, graph.nodes, fed_by, strict=True)
+            ]
+            for graph, fed_by, labels in zip(graphs, fed, rounds, strict=True)
         ]
         found = len({label for labels in rounds for label in labels})
         if found == classes:
@@ -190,13 +197,13 @@ def refine(graphs: Iterable[Graph], marks: Iterable[dict[int, int]]) -> list[lis
             before.append(labels)
 
 
-def _surroundings(i: int, graph: Graph, feeds: list[list[tuple]], labels: list[int]) -> tuple:
+def _behind(node: Node, labels: list[int]) -> tuple:
     named = [IMAGE_NODE, *labels]  # index -1 is moved to the front
-    behind = sorted(
-        (argument, named[node + 1], offset, sides) for argument, (node, offset, sides) in graph.nodes[i].sources
-    )
-    ahead = sorted((labels[target] if target >= 0 else target, *rest) for target, *rest in feeds[i])
-    return labels[i], tuple(behind), tuple(ahead)
+    return tuple(sorted((place, named[source + 1], offset, sides) for place, (source, offset, sides) in node.sources))
+
+
+def _ahead(feeds: list[tuple], labels: list[int]) -> tuple:
+    return tuple(sorted((labels[target] if target >= 0 else target, *rest) for target, *rest in feeds))
 
 
 def _fed(graph: Graph) -> list[list[tuple]]:

@@ -55,21 +55,40 @@ def _resolved(
 
 
 def _partial(ours: Graph, theirs: Graph) -> list[tuple[int, int]]:
-    """Pair what has like surroundings, the widest first; then, in order, what is alike in itself, or but for a bias."""
+    """Pair what has like surroundings; then, in order, what is alike in itself, or but for a bias."""
     pairs: dict[int, int] = {}
-    history = refine((ours, theirs), ({}, {}))
-    for labels in zip(*(reversed(rounds) for rounds in history), strict=True):
-        groups = defaultdict(lambda: ([], []))
-        for side, matched in enumerate((pairs.keys(), pairs.values())):
-            for i in _without(len(labels[side]), matched):
-                groups[labels[side][i]][side].append(i)
-        pairs |= {mine[0]: other[0] for mine, other in groups.values() if len(mine) == len(other) == 1}
+    while found := _further(ours, theirs, pairs):
+        pairs |= found
     for label in (lambda node: node.label, _weight):
         left, others = _without(len(ours.nodes), pairs.keys()), _without(len(theirs.nodes), pairs.values())
         labels = [label(ours.nodes[i]) for i in left], [label(theirs.nodes[i]) for i in others]
         for a, b, size in SequenceMatcher(None, *labels, autojunk=False).get_matching_blocks():
             pairs |= dict(zip(left[a : a + size], others[b : b + size], strict=True))
     return sorted(pairs.items())
+
+
+def _further(ours: Graph, theirs: Graph, pairs: dict[int, int]) -> dict[int, int]:
+    """Return further pairs, given some: of nodes alike on both sides of them, or behind them, or ahead of them."""
+    several: dict[int, int] = {}
+    for behind, ahead in ((True, True), (True, False), (False, True)):
+        marks = {i: mark for mark, i in enumerate(pairs)}, {j: mark for mark, j in enumerate(pairs.values())}
+        history = refine((ours, theirs), marks, behind, ahead)
+        for labels in zip(*(reversed(rounds) for rounds in history), strict=True):
+            alike = _alike_groups(labels, pairs)
+            if single := {mine[0]: other[0] for mine, other in alike if len(mine) == 1}:
+                return single
+            if alike and not several:
+                several = dict(zip(*alike[0], strict=True))
+    return several
+
+
+def _alike_groups(labels: Sequence[list[int]], pairs: dict[int, int]) -> list[tuple[list[int], list[int]]]:
+    """Return the unmatched nodes of both sides that have a label in common, where they are as many."""
+    groups = defaultdict(lambda: ([], []))
+    for side, matched in enumerate((pairs.keys(), pairs.values())):
+        for i in _without(len(labels[side]), matched):
+            groups[labels[side][i]][side].append(i)
+    return [group for group in groups.values() if len(group[0]) == len(group[1])]
 
 
 def _weight(node: Node) -> tuple:

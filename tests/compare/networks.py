@@ -38,6 +38,21 @@ class OtherBlock(nn.Module):
         return (shortcut + self.body["n2"](self.body["c2"](self.first(x)))).relu_()
 
 
+class Repeated(nn.Module):
+    """A block whose shapes are those of every other: its projection is run last, or first."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.body, self.norm = nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)
+        self.projection, self.projection_norm = nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)
+        self.first = first
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = self.projection_norm(self.projection(x)) if self.first else None
+        y = self.norm(self.body(x)).relu()
+        return y + (shortcut if self.first else self.projection_norm(self.projection(x)))
+
+
 class Branches(nn.Module):
     """Four branches beside each other; two of like shapes are told apart by their place in the concatenation."""
 

@@ -179,6 +179,19 @@ def test_what_has_no_counterpart_is_named(ours, theirs, said):
         assert any(sentence in difference for difference in parity.weights.differences), parity.weights.differences
 
 
+def test_what_differs_far_behind_leaves_the_rest_matched():
+    """Blocks of like shapes run their projections first or last; something else differs behind them."""
+
+    def network(first, last):
+        return nn.Sequential(nn.Conv2d(4, 4, 3), networks.Block(), nn.Conv2d(6, 4, 1), networks.Repeated(first), last)
+
+    ours = networks.Renamed(network(True, nn.Conv2d(4, 8, 1)))
+    parity = compare_networks(ours, network(False, nn.Conv2d(4, 8, 3, padding=1)), images())
+    unmatched = "ours inner.4 (linear 8x4); theirs 4 (convolution 8x4x3x3)"
+    assert parity.weights.differences[0] == f"12 of 13 operations with parameters match; unmatched: {unmatched}"
+    assert parity.first_divergence.module == "inner.4"
+
+
 def test_a_missing_activation_is_named_with_its_neighbours():
     parity = compare_networks(networks.Renamed(Small()), Small(between=nn.ReLU()), images())
     assert parity.weights.differences == []

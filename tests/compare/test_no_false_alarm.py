@@ -101,14 +101,14 @@ FULL = {
     "densenet121": 64,
     "efficientnet_b0": 64,
     "mobilenetv2_100": 64,
-    "regnetx_004": 64,
+    "regnetx_008": 64,
     "regnety_004": 64,
     "convnext_tiny": 64,
     "vgg11_bn": 224,
     "googlenet": 64,
     "inception_v3": 107,
 }
-OTHERS = {"mobilenetv2_100": "mobilenet_v2", "regnety_004": "regnet_y_400mf", "regnetx_004": "regnet_x_400mf"}
+OTHERS = {"mobilenetv2_100": "mobilenet_v2", "regnety_004": "regnet_y_400mf", "regnetx_008": "regnet_x_800mf"}
 
 
 @pytest.mark.parametrize(("ours", "theirs", "size"), PAIRS.values(), ids=PAIRS)
