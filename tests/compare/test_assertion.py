@@ -73,5 +73,7 @@ def test_the_weights_of_one_network_go_into_another():
 
 
 def test_weights_without_a_counterpart_are_a_users_mistake():
-    with pytest.raises(cnnbench.UserError, match="the weights of ours do not all fit theirs: "):
-        copy_aligned(user_nets.small(), Renamed().stem)
+    theirs = user_nets.small()
+    theirs.register_parameter("more", torch.nn.Parameter(torch.zeros(1)))
+    with pytest.raises(cnnbench.UserError, match="the weights of ours do not all fit theirs: theirs only: more"):
+        copy_aligned(user_nets.small(), theirs)
