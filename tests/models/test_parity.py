@@ -4,13 +4,15 @@ import math
 
 import pytest
 import torch
+from contract import NAMES
 from families import PARAMETERS, SLOW, VARIATIONS, images_for, reference_source
 from timm.layers import to_2tuple
 
 import cnnbench.models as models
 from cnnbench.compare.parity import compare_networks
 
-LARGE = 40_000_000  # parameters from which a model is compared in full size by `make test-all` only
+# Parameters from which a model is compared in full size by `make test-all` only, unless it is its paper's smallest.
+LARGE = 20_000_000
 
 WITH_REFERENCE = [name for name in models.list_models() if models.model_info(name).reference is not None]
 
@@ -37,7 +39,8 @@ def assert_equal(ours_model: torch.nn.Module, theirs_model: torch.nn.Module, ima
 
 
 def by_size(name: str):
-    return pytest.param(name, marks=pytest.mark.slow) if name in SLOW or parameters(on_meta(name)) > LARGE else name
+    large = name not in NAMES and parameters(on_meta(name)) > LARGE
+    return pytest.param(name, marks=pytest.mark.slow) if name in SLOW or large else name
 
 
 @pytest.mark.parametrize("name", models.list_models())
