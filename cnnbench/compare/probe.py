@@ -27,7 +27,7 @@ def check_comparable(ours: Side, theirs: Side, size: Size) -> None:
     shapes = [_output_shape(side, size) for side in (ours, theirs)]
     if all(len(shape) == 2 for shape in shapes) and shapes[0] != shapes[1]:
         counts = [f"{side.label} has {shape[1]} classes" for side, shape in zip((ours, theirs), shapes, strict=True)]
-        raise UserError(f"{' and '.join(counts)}: --num-classes gives both the same")
+        raise UserError(f"{' and '.join(counts)}: give both the same (--num-classes, where they take num_classes)")
 
 
 def _output_shape(side: Side, size: Size) -> torch.Size:

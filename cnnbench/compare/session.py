@@ -1,7 +1,7 @@
 """Several pairs compared: from Python in this process, from the command line each in its own, one after the other."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cnnbench.compare.pair import RUNS, compare_specs
 from cnnbench.compare.result import Comparison, Report
 from cnnbench.compare.settings import USUAL_CHECKS, Settings
 from cnnbench.compare.sides import Spec
-from cnnbench.errors import UserError
+from cnnbench.errors import UserError, did_you_mean
 
 
 def compare(*models: Spec, against: Spec | None = None, checks: Sequence[str] | None = None, **settings: Any) -> Report:
@@ -27,17 +27,23 @@ def compare(*models: Spec, against: Spec | None = None, checks: Sequence[str] | 
         settings: Attributes of `cnnbench.compare.settings.Settings`, such as `batch_size=8`, `image_size`, `seed=0`.
 
     Returns:
-        The report: a comparison a model, in their order. What could not be compared says why in `error`.
+        The report: a comparison a model, in their order. Which of several could not be compared says why in `error`.
 
     Raises:
-        UserError: There is no model, or a setting is wrong.
+        UserError: There is no model, a setting is wrong, or the only pair cannot be compared.
     """
     if not models:
         raise UserError("name at least one model to compare")
     if isinstance(checks, str):
         raise UserError(f"checks is {checks!r}, but must be a list, such as ['parity', 'cost']")
+    known = [item.name for item in fields(Settings)]
+    for name in settings:
+        if name not in known:
+            raise UserError(f"unknown setting {name!r}{did_you_mean(name, ['against', *known])}")
     chosen = Settings(checks=tuple(checks or USUAL_CHECKS), **settings)
     comparisons = [compare_specs(model, against, chosen) for model in models]
+    if len(models) == 1 and comparisons[0].error is not None:
+        raise UserError(comparisons[0].error)
     return Report(settings_environment(chosen), None, comparisons)
 
 
