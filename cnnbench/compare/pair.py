@@ -1,7 +1,6 @@
 """One pair compared: the checks that were asked for, in their order."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from cnnbench.compare.probe import check_comparable
 from cnnbench.compare.result import Comparison, Cost, Memory, Parity, Speed, Training
 from cnnbench.compare.settings import CHECKS, Settings
 from cnnbench.compare.sides import Side, Spec, image_size, parity_image_size, reference_of, side
+from cnnbench.compare.workload import threads
 from cnnbench.errors import UserError
 from cnnbench.models import model_info
 from cnnbench.models.registry import is_registered
@@ -55,7 +55,7 @@ def compare_specs(
     except UserError as error:
         return replace(comparison, error=str(error))
     comparison = replace(comparison, model=ours.label, reference=theirs.label)
-    with _threads(settings.threads):
+    with threads(settings.threads):
         return compare_pair(ours, theirs, settings, directory=directory, wandb=wandb, tell=tell, begun=comparison)
 
 
@@ -93,16 +93,6 @@ def label(spec: Spec) -> str:
     if isinstance(spec, str):
         return spec
     return type(spec).__name__ if isinstance(spec, torch.nn.Module) else getattr(spec, "__qualname__", repr(spec))
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _published(model: Spec) -> dict[str, Any]:
