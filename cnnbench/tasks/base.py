@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from cnnbench.errors import UserError
 from cnnbench.models import check_input_size, create_model, pretrained_cfg
 from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
+
+SEEDS_AT_A_TIME = 64  # steps
 
 
 class Task(LightningModule, ABC):
@@ -182,13 +184,13 @@ class Task(LightningModule, ABC):
 
         Two networks trained with one seed then draw the same numbers, and so does a resumed run.
         """
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         step = self.trainer.fit_loop.total_batch_idx
-        state = np.random.SeedSequence((seed, step, self.global_rank)).generate_state(1, np.uint64)
+        block, place = divmod(step, SEEDS_AT_A_TIME)
+        seed = _step_seeds(int(os.environ.get("PL_GLOBAL_SEED", 0)), block, self.global_rank)[place]
         # torch.manual_seed takes a hundred times as long: it notes the seed for each kind of device, present or not
-        torch.default_generator.manual_seed(int(state[0]))
+        torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
-            torch.get_device_module(self.device).manual_seed(int(state[0]))
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the learning rate and the norm of the gradient before it is clipped."""
@@ -253,6 +255,14 @@ class Task(LightningModule, ABC):
         if saved and own and (differing := [pair for pair in zip(saved, own, strict=False) if pair[0] != pair[1]]):
             theirs, ours = differing[0]
             raise UserError(f"{path} was trained on other classes: {theirs!r}, where the data has {ours!r}")
+
+
+@lru_cache(maxsize=1)
+def _step_seeds(seed: int, block: int, rank: int) -> tuple[int, ...]:
+    """Return the seeds of a block of steps; one at a time, between steps, each takes ten times as long."""
+    steps = range(block * SEEDS_AT_A_TIME, (block + 1) * SEEDS_AT_A_TIME)
+    sequences = (np.random.SeedSequence((seed, step, rank)) for step in steps)
+    return tuple(int(sequence.generate_state(1, np.uint64)[0]) for sequence in sequences)
 
 
 def _norms_with_a_forward_of_their_own(network: nn.Module) -> list[str]:
