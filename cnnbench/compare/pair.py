@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from cnnbench.compare.probe import check_comparable
+from cnnbench.compare.published import PUBLISHED
 from cnnbench.compare.result import Comparison, Cost, Memory, Parity, Speed, Training
 from cnnbench.compare.settings import CHECKS, Settings
 from cnnbench.compare.sides import Side, Spec, image_size, parity_image_size, reference_of, side
@@ -47,7 +48,7 @@ def compare_specs(
     Returns:
         What was found; a mistake of the user is its `error`.
     """
-    comparison = begun or Comparison(label(model), "" if against is None else label(against), **_published(model))
+    comparison = begun or Comparison(label(model), "" if against is None else label(against), **_known(model, settings))
     classes = settings.num_classes
     try:
         ours = side(model, classes)
@@ -95,12 +96,15 @@ def label(spec: Spec) -> str:
     return type(spec).__name__ if isinstance(spec, torch.nn.Module) else getattr(spec, "__qualname__", repr(spec))
 
 
-def _published(model: Spec) -> dict[str, Any]:
+def _known(model: Spec, settings: Settings) -> dict[str, Any]:
+    """Return what registry and papers know of a model; papers, of its own image size and number of classes."""
     name = model.removeprefix("cnnbench/") if isinstance(model, str) else ""
     if not is_registered(name) or "/" in name or ":" in name:
         return {}
     info = model_info(name)
-    return {"top1": info.top1, "year": info.paper.year}
+    as_stated = settings.image_size is None and settings.num_classes is None
+    published = PUBLISHED.get(info.name) if as_stated else None
+    return {"top1": info.top1, "year": info.paper.year, "published": published}
 
 
 # The modules of the checks are imported when they are needed: that of training brings Lightning with it.

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from cnnbench.cli.common.comparison_table import block
 from cnnbench.cli.main import main
 from cnnbench.compare.published import PUBLISHED
 from cnnbench.compare.result import Comparison
+from cnnbench.compare.text import block
 
 sys.path.append(str(Path(__file__).parents[1] / "compare"))
 import stand_ins

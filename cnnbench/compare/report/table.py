@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from cnnbench.compare.report.values import error_text, faster, interval_text, look_up, ratio_text, status
+from cnnbench.compare.report.values import (
+    TRAINED_ALIKE,
+    error_text,
+    faster,
+    giga_text,
+    interval_text,
+    look_up,
+    ratio_text,
+    short_text,
+    stated_differs,
+    status,
+)
 from cnnbench.compare.result import Comparison
 
 
@@ -20,7 +31,7 @@ class Column:
         note: A smaller text beside it, of the comparison.
         group: The head over several columns.
         number: Whether it is aligned right and sorted as a number.
-        mark: The class of a cell that means something: "right", "wrong", "ours", "theirs".
+        mark: The class of a cell that means something: "right", "wrong", "ours", "theirs", "off".
     """
 
     title: str
@@ -51,12 +62,8 @@ class Table:
     rows: list[list[Cell]]
 
 
-def _giga(macs: int) -> str:
-    return f"{macs / 1e9:.3f}" if macs >= 5e6 else f"{macs / 1e9:.5f}"
-
-
 def _status_mark(comparison: Comparison) -> str | None:
-    return {"equal": "right", "not equal": "wrong", "failed": "wrong"}.get(status(comparison))
+    return {"equal": "right", TRAINED_ALIKE: "right", "not equal": "wrong", "failed": "wrong"}.get(status(comparison))
 
 
 def _theirs(path: str, text: Callable[[Any], str]) -> Callable[[Comparison], str | None]:
@@ -85,18 +92,33 @@ def _contest(title: str, name: str) -> Column:
     return Column(title, f"{path}.speedup.median", ratio_text, note, "Their time over ours", mark=mark)
 
 
+def _stated(title: str, name: str) -> Column:
+    """Return the column of what is published, with a star where it differs from what was measured."""
+
+    def star(comparison: Comparison) -> str | None:
+        return "*" if stated_differs(comparison, name) else None
+
+    def mark(comparison: Comparison) -> str | None:
+        return "off" if stated_differs(comparison, name) else None
+
+    return Column(title, f"published.{name}", short_text, star, "By its authors", mark=mark)
+
+
 COLUMNS = (
     Column("Model", "model", number=False),
     Column("Reference", "reference", number=False),
     Column("Equal", status, number=False, mark=_status_mark),
     *(_error(name) for name in ("Logits", "Features", "Gradients", "Buffers")),
     Column("Parameters", "cost.ours.parameters", "{:,}".format, _theirs("parameters", "{:,}".format), "Cost"),
-    Column("GMACs", "cost.ours.macs", _giga, _theirs("macs", _giga), "Cost"),
+    Column("GMACs", "cost.ours.macs", giga_text, _theirs("macs", giga_text), "Cost"),
     _contest("Forward", "forward"),
     _contest("Train step", "train_step"),
     Column("Ratio", "memory.ratio", ratio_text, group="Memory"),
     Column("Year", "year", group="Published"),
     Column("Top-1 %", "top1", "{:.2f}".format, group="Published"),
+    Column("Stated %", "published.top1", "{:g}".format, group="By its authors"),
+    _stated("Stated params", "parameters"),
+    _stated("Stated MACs", "macs"),
 )
 
 

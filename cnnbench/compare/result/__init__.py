@@ -9,6 +9,7 @@ from cnnbench.compare.result.estimate import Estimate
 from cnnbench.compare.result.memory import Memory
 from cnnbench.compare.result.parity import Divergence, Errors, LayerError, Parity, Weights
 from cnnbench.compare.result.plain import from_json, to_json
+from cnnbench.compare.result.published import Published
 from cnnbench.compare.result.report import Comparison, Report
 from cnnbench.compare.result.speed import Contest, Served, Speed
 from cnnbench.compare.result.training import Duel, MetricSummary, Training
@@ -25,6 +26,7 @@ __all__ = [
     "Memory",
     "MetricSummary",
     "Parity",
+    "Published",
     "Report",
     "Served",
     "SideCost",

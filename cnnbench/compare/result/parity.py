@@ -85,6 +85,7 @@ class Parity:
             where neither side draws, or they are not one function. Two networks that are can still train apart for
             this.
         draws_difference: The first draw that differs, where they do not.
+        notes: What does not count and is worth knowing, such as "ours returns a tuple of one, theirs a tensor".
     """
 
     passed: bool
@@ -95,3 +96,4 @@ class Parity:
     layers: list[LayerError] = field(default_factory=list)
     same_random_draws: bool | None = None
     draws_difference: str | None = None
+    notes: list[str] = field(default_factory=list)

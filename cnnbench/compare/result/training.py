@@ -46,3 +46,8 @@ class Training:
     duels: list[Duel]
     metrics: list[MetricSummary]
     verdict: str
+
+    @property
+    def identical(self) -> bool:
+        """Whether the losses of both sides are the same in every step of every duel."""
+        return all(duel.first_different_step is None for duel in self.duels)
