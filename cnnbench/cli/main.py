@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cnnbench import __version__
+from cnnbench.cli.common.messages import say
 from cnnbench.errors import ToldElsewhereError, UserError, did_you_mean
 
 # Command -> what it does. Each is the module `cnnbench.cli.<command>` with a function `run(args)`, which may return an
@@ -50,11 +51,11 @@ def main(args: Sequence[str] | None = None) -> int:
         if os.environ.get("CNNBENCH_DEBUG") == "1":
             traceback.print_exc()
         if not isinstance(error, ToldElsewhereError):
-            print(f"cnnbench: error: {error}", file=sys.stderr)
+            say(f"cnnbench: error: {error}")
         return 2
     except KeyboardInterrupt as stop:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # one process speaks for all
-            print(f"cnnbench: {str(stop) or 'stopped'}", file=sys.stderr)
+            say(f"cnnbench: {str(stop) or 'stopped'}")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit

@@ -49,10 +49,8 @@ def compare_specs(
         What was found; a mistake of the user is its `error`.
     """
     comparison = begun or Comparison(label(model), "" if against is None else label(against), **_known(model, settings))
-    classes = settings.num_classes
     try:
-        ours = side(model, classes)
-        theirs = reference_of(model, classes) if against is None else side(against, classes)
+        ours, theirs = sides_of(model, against, settings.num_classes)
     except UserError as error:
         return replace(comparison, error=str(error))
     comparison = replace(comparison, model=ours.label, reference=theirs.label)
@@ -87,6 +85,15 @@ def compare_pair(
     except SystemExit as left:  # raised by a user's function, which would end the whole session
         return replace(comparison, error=f"{ours.label} or {theirs.label} calls sys.exit({left.code!r})")
     return comparison
+
+
+def sides_of(model: Spec, against: Spec | None, num_classes: int | None = None) -> tuple[Side, Side]:
+    """Return both sides of a pair, see `compare_specs`; nothing is built yet.
+
+    Raises:
+        UserError: One does not exist, or the model has no reference.
+    """
+    return side(model, num_classes), reference_of(model, num_classes) if against is None else side(against, num_classes)
 
 
 def label(spec: Spec) -> str:
