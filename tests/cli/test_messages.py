@@ -17,14 +17,14 @@ LONG = (
 
 def test_lines_are_broken_between_words_only():
     lines = wrapped(LONG)
-    assert len(lines) == 3 and max(map(len, lines)) <= WIDTH
+    assert len(lines) == 4 and max(map(len, lines)) <= WIDTH
     assert " ".join(map(str.strip, lines)) == LONG
     whole = ("`python -m cnnbench models 'resnet*'`", "--config configs/", "'a file with spaces.yaml'")
     assert all(any(part in line for line in lines) for part in whole)
     assert wrapped(f"see {'x' * 150} there") == ["see", f"  {'x' * 150}", "  there"]
 
 
-@pytest.mark.parametrize(("terminal", "lines"), [(True, 3), (False, 1)])
+@pytest.mark.parametrize(("terminal", "lines"), [(True, 4), (False, 1)])
 def test_only_a_terminal_breaks_lines(terminal, lines, monkeypatch):
     stream = io.StringIO()
     stream.isatty = lambda: terminal
