@@ -11,11 +11,13 @@ class Memory:
         ours: Of ours.
         theirs: Of theirs.
         batch_size: Images a step, of both.
+        image_size: Height and width of the images.
     """
 
     ours: int
     theirs: int
     batch_size: int
+    image_size: int | None = None
 
     @property
     def ratio(self) -> float:

@@ -55,6 +55,7 @@ class Speed:
         train_step: Forward, backward and update.
         served: Ours and theirs, each at its best.
         served_contest: Both at their best against each other.
+        image_size: Height and width of the images.
     """
 
     batch_size: int
@@ -62,3 +63,4 @@ class Speed:
     train_step: Contest | None
     served: tuple[Served, Served] | None = None
     served_contest: Contest | None = None
+    image_size: int | None = None
