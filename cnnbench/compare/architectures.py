@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from cnnbench.compare.report.values import giga_text, look_up, short_text, stated_differs, status
+from cnnbench.compare.report.values import giga_text, look_up, stated_text, status
 from cnnbench.compare.result import Comparison
 
 NAME = 22  # columns of a name
@@ -56,19 +56,6 @@ def _equal(comparison: Comparison) -> str | None:
     return {"equal": "yes", "not equal": "no", "failed": "failed"}.get(status(comparison))
 
 
-def _stated(comparison: Comparison) -> str | None:
-    """Return what is published, such as "71.8, 3.4M*, 300M", with a star where it differs from what was measured."""
-    if comparison.published is None:
-        return None
-    top1 = comparison.published.top1
-    parts = [] if top1 is None else [f"{top1:g}"]
-    for name in ("parameters", "macs"):
-        stated = getattr(comparison.published, name)
-        if stated is not None:
-            parts.append(short_text(stated) + ("*" if stated_differs(comparison, name) else ""))
-    return ", ".join(parts)
-
-
 _COLUMNS = (
     _Column("model", _name, right=False),
     _Column("year", "year"),
@@ -78,5 +65,5 @@ _COLUMNS = (
     _Column("equal", _equal, right=False),
     _Column("forward", "speed.forward.speedup.median", "{:.2f}x".format),
     _Column("step", "speed.train_step.speedup.median", "{:.2f}x".format),
-    _Column("published", _stated, right=False),
+    _Column("published", stated_text, right=False),
 )

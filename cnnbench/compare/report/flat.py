@@ -6,12 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from cnnbench.compare.report.values import CONTESTS, look_up, stated_differs, status
+from cnnbench.compare.report.values import CONTESTS, STATED, look_up, stated_differs, status
 from cnnbench.compare.result import Comparison, Report
 
 _ERRORS = ("logits", "features", "gradients", "buffers")
 _ESTIMATES = ("speedup", "control", "cpu_speedup", "cpu_control")
-_STATED = ("parameters", "macs")  # that are measured too
 _BOUNDS = ("median", "low", "high")
 _DIVERGENCE = ("module", "reference_module", "cause", "input_error", "output_error", "tensors_behind", "mode")
 
@@ -48,8 +47,8 @@ COLUMNS: dict[str, str | Callable[[Comparison], Any]] = {
     "error": "error",
     "year": "year",
     "top1": "top1",
-    **{f"published_{name}": f"published.{name}" for name in ("top1", *_STATED)},
-    **{f"published_{name}_differ": partial(stated_differs, name=name) for name in _STATED},
+    **{f"published_{name}": f"published.{name}" for name in ("top1", *STATED)},
+    **{f"published_{name}_differ": partial(stated_differs, name=name) for name in STATED},
     "tolerance": "parity.tolerance",
     **{f"error_{name}": f"parity.max_relative_error.{name}" for name in _ERRORS},
     **{f"divergence_{name}": f"parity.first_divergence.{name}" for name in _DIVERGENCE},

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from cnnbench.compare.report.values import (
+    STATED,
     TRAINED_ALIKE,
     error_text,
     faster,
@@ -13,8 +14,8 @@ from cnnbench.compare.report.values import (
     interval_text,
     look_up,
     ratio_text,
-    short_text,
     stated_differs,
+    stated_text,
     status,
 )
 from cnnbench.compare.result import Comparison
@@ -92,16 +93,8 @@ def _contest(title: str, name: str) -> Column:
     return Column(title, f"{path}.speedup.median", ratio_text, note, "Their time over ours", mark=mark)
 
 
-def _stated(title: str, name: str) -> Column:
-    """Return the column of what is published, with a star where it differs from what was measured."""
-
-    def star(comparison: Comparison) -> str | None:
-        return "*" if stated_differs(comparison, name) else None
-
-    def mark(comparison: Comparison) -> str | None:
-        return "off" if stated_differs(comparison, name) else None
-
-    return Column(title, f"published.{name}", short_text, star, "By its authors", mark=mark)
+def _stated_mark(comparison: Comparison) -> str | None:
+    return "off" if any(stated_differs(comparison, name) for name in STATED) else None
 
 
 COLUMNS = (
@@ -116,9 +109,7 @@ COLUMNS = (
     Column("Ratio", "memory.ratio", ratio_text, group="Memory"),
     Column("Year", "year", group="Published"),
     Column("Top-1 %", "top1", "{:.2f}".format, group="Published"),
-    Column("Stated %", "published.top1", "{:g}".format, group="By its authors"),
-    _stated("Stated params", "parameters"),
-    _stated("Stated MACs", "macs"),
+    Column("By its authors", stated_text, group="Published", number=False, mark=_stated_mark),
 )
 
 

@@ -11,6 +11,8 @@ from cnnbench.compare.statistics import resolution
 
 CONTESTS = {"forward": "Forward", "train_step": "Train step"}
 """The attributes of `Speed` that are timed on every pair, and their titles."""
+STATED = ("parameters", "macs")
+"""What papers state that is measured, too."""
 TRAINED_ALIKE, TRAINED_APART = "trained, losses identical", "trained, losses differ"
 
 
@@ -38,6 +40,19 @@ def status(comparison: Comparison) -> str:
 def stated_differs(comparison: Comparison, name: str) -> bool | None:
     """Tell whether published "parameters" or "macs" differ from those measured by over 2 %; None: one is unknown."""
     return differs(look_up(comparison, f"published.{name}"), look_up(comparison, f"cost.ours.{name}"))
+
+
+def stated_text(comparison: Comparison) -> str | None:
+    """Return what is published, such as "71.8, 3.4M*, 300M", with a star where it differs from what was measured."""
+    if comparison.published is None:
+        return None
+    top1 = comparison.published.top1
+    parts = [] if top1 is None else [f"{top1:g}"]
+    for name in STATED:
+        stated = getattr(comparison.published, name)
+        if stated is not None:
+            parts.append(short_text(stated) + ("*" if stated_differs(comparison, name) else ""))
+    return ", ".join(parts)
 
 
 def resolved_band(contest: Contest) -> tuple[float, float]:

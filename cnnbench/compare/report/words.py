@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cnnbench.compare.report.values import (
     CONTESTS,
+    STATED,
     TRAINED_ALIKE,
     TRAINED_APART,
     error_text,
@@ -133,7 +134,7 @@ def table_caption(comparisons: Sequence[Comparison]) -> str:
     above = ["in speed ours is faster"] if any(pair.speed for pair in comparisons) else []
     above += ["in memory it needs more"] if any(pair.memory for pair in comparisons) else []
     parts += [f"Above 1 {', above 1 '.join(above)}."] if above else []
-    if any(stated_differs(pair, name) for pair in comparisons for name in ("parameters", "macs")):
+    if any(stated_differs(pair, name) for pair in comparisons for name in STATED):
         parts.append("* as its authors state it; differs from what was measured by over 2 %.")
     return " ".join([*parts, "Click a head to sort by it."])
 
