@@ -1,5 +1,6 @@
 """How a run begins: its settings are written, told to W&B, and shown to the user."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
@@ -11,13 +12,14 @@ if TYPE_CHECKING:
 
 
 class RunStart(Callback):
-    """Writes `config.yaml` before the run begins; once it can begin, tells W&B and the user of it."""
+    """Settles the run's directory and writes `config.yaml` before it begins; once it can, tells W&B and the user of it."""
 
     def __init__(self, cli: "RunCLI") -> None:
         self.cli = cli
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the settings, so that a run that fails can be repeated."""
+        """Agree on the directory, and write the settings, so that a run that fails can be repeated."""
+        self.cli.directory = Path(trainer.strategy.broadcast(str(self.cli.directory)))
         if trainer.is_global_zero:
             (self.cli.directory / "config.yaml").write_text(self.cli.resolved_config(), encoding="utf-8")
 
