@@ -38,7 +38,12 @@ def written_whole(path: Path, former: Path | None = None) -> Iterator[Path]:
 
 
 def remove_abandoned(directory: Path) -> list[Path]:
-    """Remove what a killed process began to write in `directory` and could not take away; return what it was."""
+    """Remove what a killed process began to write in `directory` and could not take away; return what it was.
+
+    A directory that may not be written is left as it is.
+    """
+    if not os.access(directory, os.W_OK):
+        return []
     abandoned = [file for file in directory.glob(".*.*.*") if _is_abandoned(file)]
     for file in abandoned:
         file.unlink(missing_ok=True)  # another process of this run may be faster

@@ -120,7 +120,7 @@ class ImageFolderDataModule(ImageDataModule):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Those given, else the folders of `train`, else of `val` or `test`; empty where there are only images to predict."""
+        """Those given, else the folders of `train`, `val` or `test`; empty where there are only images to predict."""
         if self._class_names is None:
             folders = [self.root / split for split in ("train", "val", "test")]
             labelled = next(filter(Path.is_dir, folders), None)

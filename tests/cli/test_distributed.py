@@ -80,8 +80,9 @@ from cnnbench.cli.fit import FitCLI
 from cnnbench.cli.predict import PredictCLI
 
 recipe, root, *options = sys.argv[1:]
+data, options = options[: options.index("--")], options[options.index("--") + 1 :]
 short = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1")
-fit = FitCLI(["fit", "--config", recipe, *short, *options])
+fit = FitCLI(["fit", "--config", recipe, *short, *data, *options])
 checkpoint = str(fit.directory / "checkpoints/best.ckpt")
 predict = PredictCLI(["predict", "--ckpt_path", checkpoint, *options])
 told = [f"{cli.command} {cli.directory}" for cli in (fit, predict)]
@@ -93,9 +94,9 @@ def test_processes_that_torchrun_starts_share_a_directory(tmp_path, options, con
     (tmp_path / "program.py").write_text(UNDER_TORCHRUN)
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, tmp_path / "program.py")
     common = ("--wandb", "disabled", "--trainer.default_root_dir", tmp_path / "runs")
-    words = (*torchrun, configs / "mnist/lenet5.yaml", tmp_path, *TWO, *options[:4], *options[6:], *common)
+    words = (sys.executable, *torchrun, configs / "mnist/lenet5.yaml", tmp_path, *options, "--", *TWO, *common)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     told = [(tmp_path / f"rank{rank}").read_text().splitlines() for rank in (0, 1)]
     assert told[0] == told[1]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class RunStart(Callback):
-    """Settles the run's directory and writes `config.yaml` before it begins; once it can, tells W&B and the user of it."""
+    """Tells all processes the run's directory, writes `config.yaml` there, and shows the run to W&B and the user."""
 
     def __init__(self, cli: "RunCLI") -> None:
         self.cli = cli
