@@ -82,7 +82,7 @@ def save(directory):
         (directory / "step").write_text(str(step))
 
 torch.set_num_threads(1)
-for round in range(8):
+for round in range(5):
     directory = Path(sys.argv[1], str(round))
     directory.mkdir()
     if (child := os.fork()) == 0:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,48 +17,73 @@ _LINKED = ("compile", "channels_last")  # set by an option of the command's own
 _IMAGES = "cnnbench.ImageFolderDataModule"
 
 
-def checkpoint_alone(words: Sequence[str]) -> Path | None:
-    """Return the checkpoint that a command line names, where it names no recipe beside it."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--ckpt_path", nargs="?")
-    parser.add_argument("--config", "-c", nargs="?", const="")
-    found, _ = parser.parse_known_args(list(words))
-    return Path(found.ckpt_path) if found.ckpt_path and found.config is None else None
+@dataclass(frozen=True)
+class CheckpointAlone:
+    """What a command line without a recipe says of checkpoint and data.
 
-
-def names_images(words: Sequence[str]) -> bool:
-    """Return whether a command line names a folder of images, and no data module to read it otherwise."""
-    keys = {word.partition("=")[0] for word in words}
-    return "--data" not in keys and not keys.isdisjoint(("--data.root", "--data.predict_root"))
-
-
-def recorded_settings(path: Path, images: bool) -> dict[str, Any]:
-    """Return the settings of a command that has this checkpoint and no recipe.
-
-    Args:
-        path: Of a run's checkpoint.
-        images: Whether to read a folder of images, normalised as those of the run; else the run's own data.
-
-    Returns:
-        `model`, `data`, `channels_last`.
-
-    Raises:
-        UserError: The file is no whole checkpoint, or does not say what is needed.
+    Attributes:
+        path: Of the checkpoint.
+        data_class: The data module that is named, without the package's name.
+        data_folder: Whether a folder of data is named.
     """
-    checkpoint = read_checkpoint(path)
-    record = checkpoint.get("cnnbench", {})
-    _check_version(path, record)
-    model = {key: value for key, value in checkpoint.get("hyper_parameters", {}).items() if key not in _LINKED}
-    if "task" not in record or "class_names" not in record or not model:
-        raise UserError(f"{path} does not say what its model and classes are: train again{_or_config(path)}")
-    data = _folder(record) if images else record.get("data")
-    if data is None:
-        raise UserError(f"{path} does not say what data it was trained on: name it (--data CLASS){_or_config(path)}")
-    return {
-        "model": {"class_path": record["task"], "init_args": model},
-        "data": data,
-        "channels_last": checkpoint["hyper_parameters"].get("channels_last", False),
-    }
+
+    path: Path
+    data_class: str | None
+    data_folder: bool
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> "CheckpointAlone | None":
+        """Return what the words of a command line say, or None where they name a recipe, or no checkpoint."""
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        for names in (("--ckpt_path",), ("--config", "-c"), ("--data",), ("--data.root",), ("--data.predict_root",)):
+            parser.add_argument(*names, nargs="?", const="")
+        found = vars(parser.parse_known_args(list(words))[0])
+        if not found["ckpt_path"] or found["config"] is not None:
+            return None
+        name = None if found["data"] is None else found["data"].rpartition(".")[2]
+        return cls(Path(found["ckpt_path"]), name, bool(found["data.root"] or found["data.predict_root"]))
+
+    def settings(self, images_of_ones_own: bool) -> dict[str, Any]:
+        """Return the settings that the checkpoint records.
+
+        Args:
+            images_of_ones_own: Whether a folder is one of images where no data module is named, not of the run's data.
+
+        Returns:
+            `model`, `channels_last` and `data`: the run's own; for a folder of images, normalisation and class names of
+            the run; none for another data module.
+
+        Raises:
+            UserError: The file is no whole checkpoint, or does not say what is needed.
+        """
+        checkpoint = read_checkpoint(self.path)
+        record, model = checkpoint.get("cnnbench", {}), checkpoint.get("hyper_parameters", {})
+        self._check_version(record)
+        if "task" not in record or "class_names" not in record:
+            raise UserError(f"{self.path} does not say what its model and classes are: {self._give_config}")
+        kept = {key: value for key, value in model.items() if key not in _LINKED}
+        settings = {"model": {"class_path": record["task"], "init_args": kept}}
+        settings |= {"channels_last": model.get("channels_last", False)}
+        own = record.get("data")
+        images = self.data_class is None and self.data_folder and images_of_ones_own
+        if images or (self.data_class == _IMAGES.rpartition(".")[2] and not _is_of(own, self.data_class)):
+            return settings | {"data": _folder(record)}
+        if self.data_class is None and own is None:
+            raise UserError(
+                f"{self.path} does not say what data it was trained on: {self._give_config}, or --data CLASS"
+            )
+        return settings | ({"data": own} if self.data_class is None or _is_of(own, self.data_class) else {})
+
+    def _check_version(self, record: dict[str, Any]) -> None:
+        version = record.get("version", "0")
+        if Version(version) > Version(__version__):
+            written = f"{self.path} was written by cnnbench {version}, this is {__version__}"
+            raise UserError(f"{written}: update it, or {self._give_config}")
+
+    @property
+    def _give_config(self) -> str:
+        own = self.path.parent.parent / "config.yaml"
+        return f"give the config of its run: --config {own if own.is_file() else 'runs/…/config.yaml'}"
 
 
 def recorded_class_names(path: Path) -> list[str] | None:
@@ -73,13 +99,5 @@ def _folder(record: dict[str, Any]) -> dict[str, Any]:
     return {"class_path": _IMAGES, "init_args": lists}
 
 
-def _check_version(path: Path, record: dict[str, Any]) -> None:
-    version = record.get("version", "0")
-    if Version(version) > Version(__version__):
-        raise UserError(f"{path} was written by cnnbench {version}, this is {__version__}: update it{_or_config(path)}")
-
-
-def _or_config(path: Path) -> str:
-    """Return the other way: the config of the run that a checkpoint lies in, or what it looks like."""
-    own = path.parent.parent / "config.yaml"
-    return f", or give the config of its run: --config {own if own.is_file() else 'runs/…/config.yaml'}"
+def _is_of(data: dict[str, Any] | None, name: str) -> bool:
+    return data is not None and data["class_path"].rpartition(".")[2] == name

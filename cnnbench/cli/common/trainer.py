@@ -16,12 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from cnnbench.callbacks.checkpoint import AtomicCheckpointIO, check_checkpoint_path
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.callbacks.tracking import QuietWandbLogger, run_loggers
-from cnnbench.cli.common.from_checkpoint import (
-    checkpoint_alone,
-    names_images,
-    recorded_class_names,
-    recorded_settings,
-)
+from cnnbench.cli.common.from_checkpoint import CheckpointAlone, recorded_class_names
 from cnnbench.cli.common.processes import end_others, is_told_elsewhere
 from cnnbench.cli.common.run_directory import create_run_directory, recipe_name, remove_if_unused
 from cnnbench.cli.common.run_start import RunStart
@@ -183,23 +178,22 @@ class EvaluationCLI(RunCLI):
     Given a checkpoint and no recipe, it takes model and data from what the checkpoint records.
     """
 
-    _checkpoint_alone: Path | None = None
+    _alone: CheckpointAlone | None = None
     images_of_ones_own = False  # whether a data folder without a data module is one of images, not the run's own data
 
     def parse_arguments(self, parser: Parser, args: Any) -> None:
         """Parse; where there is a checkpoint and no recipe, its settings stand for those that are not given."""
         words = sys.argv[1:] if args is None else [str(word) for word in args]
-        self._checkpoint_alone = checkpoint_alone(words)
-        if self._checkpoint_alone is not None:
-            check_checkpoint_path(self._checkpoint_alone, Path(_TRAINER_DEFAULTS["default_root_dir"]))
-            images = self.images_of_ones_own and names_images(words)
-            self._parser(self.command).set_defaults(recorded_settings(self._checkpoint_alone, images))
+        self._alone = CheckpointAlone.of(words)
+        if self._alone is not None:
+            check_checkpoint_path(self._alone.path, Path(_TRAINER_DEFAULTS["default_root_dir"]))
+            self._parser(self.command).set_defaults(self._alone.settings(self.images_of_ones_own))
         super().parse_arguments(parser, args)
 
     def _recipe(self) -> Path | None:
         """Return the config of the run that the checkpoint lies in, whether it is still there or not."""
-        path = self._checkpoint_alone
-        return super()._recipe() if path is None else path.absolute().parent.parent / "config.yaml"
+        alone = self._alone
+        return super()._recipe() if alone is None else alone.path.absolute().parent.parent / "config.yaml"
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Parser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
