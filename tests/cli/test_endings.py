@@ -1,6 +1,5 @@
 """How a command ends that cannot write, is stopped, loses its reader or meets a mistake of ours."""
 
-import os
 import signal
 import subprocess
 import sys

@@ -40,8 +40,8 @@ class CheckpointAlone:
         found = vars(parser.parse_known_args(list(words))[0])
         if not found["ckpt_path"] or found["config"] is not None:
             return None
-        name = None if found["data"] is None else found["data"].rpartition(".")[2]
-        return cls(Path(found["ckpt_path"]), name, bool(found["data.root"] or found["data.predict_root"]))
+        data_class = None if found["data"] is None else _name(found["data"])
+        return cls(Path(found["ckpt_path"]), data_class, bool(found["data.root"] or found["data.predict_root"]))
 
     def settings(self, images_of_ones_own: bool) -> dict[str, Any]:
         """Return the settings that the checkpoint records.
@@ -61,18 +61,26 @@ class CheckpointAlone:
         self._check_version(record)
         if "task" not in record or "class_names" not in record:
             raise UserError(f"{self.path} does not say what its model and classes are: {self._give_config}")
-        kept = {key: value for key, value in model.items() if key not in _LINKED}
-        settings = {"model": {"class_path": record["task"], "init_args": kept}}
-        settings |= {"channels_last": model.get("channels_last", False)}
+        settings = {
+            "model": {
+                "class_path": record["task"],
+                "init_args": {key: value for key, value in model.items() if key not in _LINKED},
+            },
+            "channels_last": model.get("channels_last", False),
+            "data": self._data(record, images_of_ones_own),
+        }
+        return {key: value for key, value in settings.items() if value is not None}
+
+    def _data(self, record: dict[str, Any], images_of_ones_own: bool) -> dict[str, Any] | None:
         own = record.get("data")
-        images = self.data_class is None and self.data_folder and images_of_ones_own
-        if images or (self.data_class == _IMAGES.rpartition(".")[2] and not _is_of(own, self.data_class)):
-            return settings | {"data": _folder(record)}
+        if self.data_class is None and self.data_folder and images_of_ones_own:
+            return _folder(record)
         if self.data_class is None and own is None:
-            raise UserError(
-                f"{self.path} does not say what data it was trained on: {self._give_config}, or --data CLASS"
-            )
-        return settings | ({"data": own} if self.data_class is None or _is_of(own, self.data_class) else {})
+            without = f"{self.path} does not say what data it was trained on"
+            raise UserError(f"{without}: {self._give_config}, or --data CLASS")
+        if own is not None and self.data_class in (None, _name(own["class_path"])):
+            return own
+        return _folder(record) if self.data_class == _name(_IMAGES) else None
 
     def _check_version(self, record: dict[str, Any]) -> None:
         version = record.get("version", "0")
@@ -99,5 +107,5 @@ def _folder(record: dict[str, Any]) -> dict[str, Any]:
     return {"class_path": _IMAGES, "init_args": lists}
 
 
-def _is_of(data: dict[str, Any] | None, name: str) -> bool:
-    return data is not None and data["class_path"].rpartition(".")[2] == name
+def _name(class_path: str) -> str:
+    return class_path.rpartition(".")[2]
