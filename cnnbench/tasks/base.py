@@ -30,6 +30,7 @@ class Task(LightningModule, ABC):
 
     Attributes:
         network: The network, once it is built.
+        learning_rate: The peak rate of the run, which `optim.base_batch_size` scales; known once training begins.
         create_network: Builds it, called with `pretrained`, `weights`, `num_classes`, `in_chans` and `model_args`; set
             another before training to train a network that has no name.
 
@@ -171,6 +172,7 @@ class Task(LightningModule, ABC):
             raise UserError("optim.clip_grad and trainer.gradient_clip_val both clip: leave one of them out")
         optim = self.optim if self.optim.base_batch_size is None else self.optim.scaled(images_per_step(self.trainer))
         optimizer = create_optimizer(self.network, optim)
+        self.learning_rate = optim.lr
         updates = self.trainer.estimated_stepping_batches
         if updates == float("inf"):
             raise UserError("trainer.max_epochs and trainer.max_steps are both unlimited: the schedule needs an end")

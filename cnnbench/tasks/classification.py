@@ -154,7 +154,7 @@ class ClassificationTask(Task):
         """Count from zero; say and log when mixing ends."""
         if self.mix is not None and self.hparams.mixup_off_epochs:
             self.log("train/mixing", float(self.is_mixing))
-            if self.current_epoch == self._unmixed_from:
+            if self.current_epoch == self._unmixed_from and self.trainer.progress_bar_callback is not None:
                 self.print(f"mixup and CutMix are off from epoch {self.current_epoch + 1} on")
         self._hits, self._counted = torch.zeros((), dtype=torch.long, device=self.device), 0
 
