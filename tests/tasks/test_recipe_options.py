@@ -63,9 +63,9 @@ def test_binary_cross_entropy_is_timms(answers, smoothing, threshold):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_loss_teaches(loss):
     task = lenet5(optim={"lr": {"bce": 2.0}.get(loss, 0.2)}, loss=loss, label_smoothing=0.1)
-    fit = trainer(max_epochs=3, limit_val_batches=None)
+    fit = trainer(max_epochs=2, limit_val_batches=None)
     fit.fit(task, DigitsDataModule())
-    assert fit.callback_metrics["val/accuracy"] > 0.8
+    assert fit.callback_metrics["val/accuracy"] > 0.5
 
 
 @pytest.mark.parametrize(
