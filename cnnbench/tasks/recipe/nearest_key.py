@@ -10,8 +10,8 @@ def did_you_mean_key(key: str, known: Iterable[str]) -> str:
     """Return the nearest dotted keys as a clause to append to a message.
 
     These are, in this order: keys that end with all of `key`; keys of the same section whose last part has the words
-    of `key`'s and fewest others, as `trainer.max_epochs` has that of `epochs`; the nearest spelling; keys whose last part is spelt
-    nearly alike.
+    of `key`'s and fewest others, as `trainer.max_epochs` has that of `epochs`; the nearest spelling; keys whose last
+    part is spelt nearly alike.
     """
     known = sorted(known)
     siblings = get_close_matches(_last(key), {_last(other) for other in known if _section(other) == _section(key)}, n=1)
