@@ -26,14 +26,20 @@ def erase(
         mean: Of the noise, one number a channel, of pixels in 0..1.
         std: The same.
     """
-    height, width = images.shape[-2:]
-    chosen, area, ratio, top, left = draws.unbind(1)
+    some = (draws[:, 0] < probability).nonzero()[:, 0]
+    erased = _rectangles(draws[some], *images.shape[-2:])[:, None]  # (n, 1, H, W)
+    noise = _noise(images[some], keys[some], mean, std)
+    return images.index_copy(0, some, torch.where(erased, noise, images[some]))
+
+
+def _rectangles(draws: Tensor, height: int, width: int) -> Tensor:
+    """Return as (B, H, W) which pixels are inside."""
+    _, area, ratio, top, left = draws.unbind(1)
     area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * area)
     ratio = torch.exp(math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * ratio)
     rows = _inside(height, (area / ratio).sqrt(), top)  # (B, H)
     columns = _inside(width, (area * ratio).sqrt(), left)  # (B, W)
-    erased = rows[:, None, :, None] & columns[:, None, None, :] & (chosen < probability)[:, None, None, None]
-    return torch.where(erased, _noise(images, keys, mean, std), images)
+    return rows[:, :, None] & columns[:, None, :]
 
 
 def _inside(size: int, length: Tensor, start: Tensor) -> Tensor:
@@ -46,6 +52,6 @@ def _inside(size: int, length: Tensor, start: Tensor) -> Tensor:
 
 def _noise(images: Tensor, keys: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Return normal noise cut at black and white."""
-    normal = torch.special.ndtri(uniform(keys, images[0].numel()) + 2.0**-25).view_as(images)
+    normal = torch.special.ndtri(uniform(keys, images.shape[1:].numel()) + 2.0**-25).view_as(images)
     mean, std = (255 * torch.tensor(value, device=images.device).view(-1, 1, 1) for value in (mean, std))
     return (normal * std + mean).clamp(0, 255).round()
