@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from cnnbench.compare.timing import LEAST_ROUNDS
-from cnnbench.compare.workload import with_enough_memory
+from cnnbench.compare.workload import NotEnoughMemoryError, with_enough_memory
 
 OVERTIME = 2  # a contest may take so many times the seconds that it is given, before it gets fewer images
 LONGEST = 4  # and so many times with the fewest, before it gets smaller ones
@@ -18,7 +18,7 @@ def affordable(
 ) -> Tensor:
     """Return as many and as large images as memory and time allow; a warning tells where these are not those wanted.
 
-    Their number grows from the fewest, so that what cannot be afforded is not tried.
+    Their number grows from the fewest, so that what is far from affordable is not tried.
 
     Args:
         choices: Images (B, C, H, W) as they are wanted, then smaller ones to fall back on.
@@ -32,32 +32,39 @@ def affordable(
     """
     for wanted in choices:
         number, needed = _most(wanted, fewest, seconds_a_round, OVERTIME * seconds)
-        if wanted is choices[0]:
-            would_take = needed * len(wanted) / number
         if needed <= LONGEST * seconds:
             break
     found = wanted[:number]
-    if found.shape != choices[0].shape and would_take > OVERTIME * seconds:
-        _log.warning(
-            "%s: %s at a time would take %.0f s, taking %s", label, _said(choices[0]), would_take, _said(found)
-        )
+    seconds_a_round(found)  # others may have been tried last
+    if found.shape != choices[0].shape:
+        _log.warning("%s: %s at a time are too much here, taking %s", label, _said(choices[0]), _said(found))
     return found
 
 
 def _most(images: Tensor, fewest: int, seconds_a_round: Callable[[Tensor], float], allowed: float) -> tuple[int, float]:
-    """Return how many of the images can be run, a half or a quarter of them and so on, and the seconds of a contest."""
+    """Return how many of the images can be run, all or a half or a quarter of them and so on, and a contest's seconds.
+
+    Twice as many need not take twice as long: how much longer the last step up took is what the next is expected to.
+    """
 
     def measure(number: int) -> float:
         return LEAST_ROUNDS * seconds_a_round(images[:number])
 
     halves = [len(images) >> i for i in range(len(images).bit_length())]
-    numbers = [number for number in halves if number >= fewest] or [len(images)]
-    needed, number = with_enough_memory(numbers[-1], measure)
-    while fits := [more for more in numbers if more > number and needed * more / number <= allowed]:
-        wanted = fits[0]
-        needed, number = with_enough_memory(wanted, measure)
-        if number < wanted:  # memory has an end
+    fewest, *others = sorted(number for number in halves if number >= fewest) or [len(images)]
+    needed, number = with_enough_memory(fewest, measure)
+    growth = 1.0
+    for more in others:
+        if number < fewest or needed * growth > allowed:
             break
+        try:
+            needed_then = measure(more)
+        except NotEnoughMemoryError as error:
+            _log.warning("%s", error)
+            break
+        if needed_then > allowed:
+            break
+        growth, needed, number = needed_then / needed, needed_then, more
     return number, needed
 
 

@@ -137,7 +137,11 @@ def test_too_slow_for_its_time_gets_fewer_images(clock, caplog):
         found = compared(lambda: Waits(clock, 0, an_image=0.1), batch_size=32)
     assert (found.batch_size, found.image_size) == (4, 4)  # 7 rounds of 3 x 0.1 s an image in at most 10 s
     assert found.forward.images_per_second == pytest.approx((10, 10), rel=0.05)
-    assert re.search(r"ours: 32 images of 4x4 at a time would take 6\d s, taking 4 images of 4x4", caplog.text)
+    assert "ours: 32 images of 4x4 at a time are too much here, taking 4 images of 4x4" in caplog.text
+
+
+def test_what_takes_its_time_whatever_the_images_gets_all_of_them(clock):
+    assert compared(lambda: Waits(clock, 0.4), batch_size=32).batch_size == 32  # 7 rounds of 3 x 0.4 s take 8.4 s
 
 
 def test_too_slow_for_its_time_gets_smaller_images(clock, caplog):
@@ -181,7 +185,8 @@ class Greedy(nn.Sequential):
 def test_too_large_for_the_memory_gets_fewer_images(caplog, instant):
     with caplog.at_level(logging.WARNING):
         assert compared(lambda: Greedy(4), batch_size=16, **instant).batch_size == 4
-    assert "there is not enough memory to run ours on 16 images at a time: trying 8" in caplog.text
+    assert "there is not enough memory to run ours on 8 images at a time" in caplog.text
+    assert "16 images of 4x4 at a time are too much here, taking 4 images of 4x4" in caplog.text
     with pytest.raises(UserError, match="not enough memory to run ours on 1 images"):
         compared(lambda: Greedy(0))
 
@@ -218,7 +223,7 @@ def test_settings_are_honoured(settings, expected, instant):
     Spy.seen = []
     before = torch.get_num_threads()
     compared(Spy, **instant | settings)
-    assert {row[1:] for row in Spy.seen if row[3] > 1} == {expected}  # a single image is tried first
+    assert {row[1:] for row in Spy.seen if row[3] == 4} == {expected}  # fewer are tried first
     assert {row[0] for row in Spy.seen} == {(False, False), (True, True)}  # (training, gradients)
     assert torch.get_num_threads() == before
 
