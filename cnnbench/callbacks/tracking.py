@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
+from cnnbench.callbacks.metrics_file import MetricsFile
 from cnnbench.errors import UserError, did_you_mean, first_line
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
@@ -21,20 +22,19 @@ _TIMEOUTS = {"init_timeout": 20.0, "finish_timeout": 300.0}
 _OTHER_NAMES = {"dryrun": "offline", "run": "online"}  # of wandb's modes
 
 
-def run_loggers(directory: Path, wandb_mode: WandbMode, **wandb_init: Any) -> list[Logger]:
+def run_loggers(directory: Path, wandb_mode: WandbMode, logged: int = 0, **wandb_init: Any) -> list[Logger]:
     """Create the loggers of the run in `directory`.
 
     Args:
         directory: Where `metrics.csv` and `wandb/` go; exists.
         wandb_mode: `auto` takes `WANDB_MODE` if set, else online with a login, else offline.
+        logged: How many rows of a run that is continued stand; 0 for a new one.
         wandb_init: Further arguments of `wandb.init`, such as `name`, `group` and `job_type`.
 
     Raises:
         UserError: `WANDB_MODE` is none of wandb's modes.
     """
-    metrics = MetricsFile(directory, name="", version="")
-    _ = metrics.experiment  # begun now, while the directory is empty: later it warns of what stands there
-    loggers: list[Logger] = [metrics]
+    loggers: list[Logger] = [MetricsFile(directory, logged)]
     mode = requested_wandb_mode(wandb_mode)
     if mode != "disabled":
         loggers.append(QuietWandbLogger(mode, save_dir=directory, **wandb_init))
@@ -50,13 +50,6 @@ def requested_wandb_mode(mode: WandbMode) -> WandbMode:
     if (chosen := _OTHER_NAMES.get(chosen, chosen)) not in known:
         raise UserError(f"unknown WANDB_MODE {chosen!r} in the environment{did_you_mean(chosen, known)}")
     return chosen
-
-
-class MetricsFile(CSVLogger):
-    """`metrics.csv` in the run's directory; the hyperparameters are in `config.yaml` beside it."""
-
-    def log_hyperparams(self, params: Any = None) -> None:
-        """Write nothing: `config.yaml` holds more than the hyperparameters."""
 
 
 class QuietWandbLogger(WandbLogger):

@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+import yaml
 from lightning.pytorch.callbacks import Callback
 
-from cnnbench.callbacks.checkpoint import best_and_last
+from cnnbench.callbacks.checkpoint import BestCheckpoint
+from cnnbench.callbacks.last_checkpoint import Interval, LastCheckpoint
 from cnnbench.callbacks.report import WandbReport
 from cnnbench.callbacks.tracking import requested_wandb_mode
+from cnnbench.cli.common.resume import LAST, last_checkpoint, resume_from
 from cnnbench.cli.common.trainer import RunCLI
-from cnnbench.errors import UserError
 
 
 def run(args: Sequence[str] | None) -> None:
@@ -22,10 +25,24 @@ class FitCLI(RunCLI):
 
     command = "fit"
 
+    def before_instantiate_classes(self) -> None:
+        """Find what to resume from, and refuse it where it does not fit."""
+        settings = self.config[self.command]
+        self._every = Interval.parse(settings.checkpoint_every)
+        resolved = yaml.safe_load(self.resolved_config())
+        if settings.ckpt_path == LAST:
+            root = Path(settings.trainer.default_root_dir)
+            name = self.recipe_name(root, settings.model.init_args.name)
+            settings.ckpt_path = str(last_checkpoint(root, name, resolved))
+        super().before_instantiate_classes()
+        if settings.ckpt_path:
+            self.resume = resume_from(Path(settings.ckpt_path), resolved)
+
     def run_callbacks(self) -> list[Callback]:
         """Return checkpoints and, unless W&B is off, the report to it."""
         directory = self.directory / "checkpoints"
-        self._best, last = best_and_last(directory, self.model.monitor, self.model.monitor_mode)
+        self._best = BestCheckpoint(directory, self.model.monitor, self.model.monitor_mode)
+        last = LastCheckpoint(directory / "last.ckpt", self._every)
         tracked = requested_wandb_mode(self._get(self.config, "wandb")) != "disabled"
         return [self._best, last, *([WandbReport()] if tracked else [])]
 
@@ -38,15 +55,7 @@ class FitCLI(RunCLI):
         return f"stopped; to train on: {_python()} -m cnnbench fit {resume}"
 
     def after_fit(self) -> None:
-        """Print the best validation figure and the command that tests it.
-
-        Raises:
-            UserError: The checkpoint to resume from had reached the end of training already.
-        """
-        resumed = self.config["fit"].ckpt_path
-        if resumed and not self.trained:
-            end = f"trainer.max_epochs {self.trainer.max_epochs}, trainer.max_steps {self.trainer.max_steps}"
-            raise UserError(f"{resumed} has reached the end of training already ({end}): raise it to train on")
+        """Print the best validation figure and the command that tests it."""
         if (best := self._best.best_model_score) is None:
             return
         command = "test" if self.datamodule.has_test else "validate"

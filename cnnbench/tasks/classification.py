@@ -121,6 +121,11 @@ class ClassificationTask(Task):
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(logits, targets, label_smoothing=self.hparams.label_smoothing)
 
+    def on_train_start(self) -> None:
+        """Bring what a checkpoint had counted to the device."""
+        super().on_train_start()
+        self._hits = self._hits.to(self.device)
+
     def on_train_epoch_start(self) -> None:
         """Count from zero."""
         self._hits, self._counted = torch.zeros((), dtype=torch.long, device=self.device), 0
@@ -134,6 +139,19 @@ class ClassificationTask(Task):
         if self._counted:
             self.train_accuracy.update(self._hits.to(_SUM_DTYPE) / self._counted, weight=self._counted)
             self.log("train/accuracy", self.train_accuracy)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record what was counted in the running epoch, a row for each process."""
+        super().on_save_checkpoint(checkpoint)
+        counts = torch.stack([self._hits, torch.tensor(self._counted, device=self._hits.device)])  # (2,)
+        checkpoint["cnnbench"]["train_counts"] = self.trainer.strategy.all_gather(counts).view(-1, 2).cpu()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting where the checkpoint's epoch had come to."""
+        super().on_load_checkpoint(checkpoint)
+        counts = checkpoint.get("cnnbench", {}).get("train_counts")
+        if counts is not None and self.global_rank < len(counts):
+            self._hits, self._counted = counts[self.global_rank, 0].clone(), int(counts[self.global_rank, 1])
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Update the metrics; return loss (B,) and logits (B, num_classes) for the callbacks."""

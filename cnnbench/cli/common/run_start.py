@@ -6,6 +6,8 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from cnnbench.callbacks.atomic import written_whole
+
 if TYPE_CHECKING:
     from cnnbench.cli.common.trainer import RunCLI
 
@@ -19,7 +21,8 @@ class RunStart(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the settings, so that a run that fails can be repeated."""
         if trainer.is_global_zero:
-            (self.cli.directory / "config.yaml").write_text(self.cli.resolved_config(), encoding="utf-8")
+            with written_whole(self.cli.directory / "config.yaml") as temporary:
+                temporary.write_text(self.cli.resolved_config(), encoding="utf-8")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what is trained, and where it is kept."""
