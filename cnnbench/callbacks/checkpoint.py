@@ -126,3 +126,4 @@ class BestCheckpoint(ModelCheckpoint):
         if state_dict["best_model_path"] and path.is_file():
             own = {"dirpath": self.dirpath, "best_model_path": str(path), "kth_best_model_path": str(path)}
             super().load_state_dict(state_dict | own | {"best_k_models": {str(path): state_dict["best_model_score"]}})
+            self.current_score = state_dict["current_score"]

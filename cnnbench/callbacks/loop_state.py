@@ -26,27 +26,34 @@ def settle(loop: dict[str, Any], validating: bool) -> None:
     """
     epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
     validation = loop["epoch_loop.val_loop.batch_progress"]
+    if validating and not _is_done(validation):
+        former = validation["total"]["completed"] - validation["current"]["completed"]
+        _begin_anew(validation)
+        validation["total"] = {"ready": former + 1, "started": former + 1, "processed": former, "completed": former}
+        return
+    validation["total"] = _all(validation["total"], validation["total"]["completed"])  # as if it had not begun twice
     if epochs["current"]["started"] == epochs["current"]["completed"]:
         _take_back(epochs)
         _begin_anew(batches)
         _begin_anew(validation)
-        validation["total"] = dict.fromkeys(validation["total"], 0)
+        validation["total"] = _all(validation["total"], 0)
     elif batches["current"]["started"] == batches["current"]["completed"] < batches["current"]["ready"]:
         _take_back(batches)
         batches["is_last_batch"] = False
-    elif validating and not _is_done(validation):
-        _begin_anew(validation)
-        validation["total"] |= {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+
+
+def _all(counter: dict[str, int], value: int) -> dict[str, int]:
+    return dict.fromkeys(counter, value)
 
 
 def _take_back(counters: Counters) -> None:
     """Forget what has begun and is not complete."""
     for place in ("current", "total"):
-        counters[place] = dict.fromkeys(counters[place], counters[place]["completed"])
+        counters[place] = _all(counters[place], counters[place]["completed"])
 
 
 def _begin_anew(counters: Counters) -> None:
-    counters["current"] = dict.fromkeys(counters["current"], 0)
+    counters["current"] = _all(counters["current"], 0)
     counters["is_last_batch"] = False
 
 

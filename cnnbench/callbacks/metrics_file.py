@@ -65,6 +65,11 @@ class MetricsFile(Logger):
         self.logged += 1
 
 
+def read_rows(directory: Path) -> list[dict[str, str]]:
+    """Return the rows of a run's `metrics.csv`, without what is empty in each; none where there is no file."""
+    return [{key: text for key, text in row.items() if text} for row in _read(directory / NAME)]
+
+
 def _read(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []

@@ -1,6 +1,7 @@
 """Loggers of a run: `metrics.csv` always, Weights & Biases where it may, and never a question asked."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
-from cnnbench.callbacks.metrics_file import MetricsFile
+from cnnbench.callbacks.metrics_file import MetricsFile, read_rows
 from cnnbench.errors import UserError, did_you_mean, first_line
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
@@ -37,7 +38,7 @@ def run_loggers(directory: Path, wandb_mode: WandbMode, logged: int = 0, **wandb
     loggers: list[Logger] = [MetricsFile(directory, logged)]
     mode = requested_wandb_mode(wandb_mode)
     if mode != "disabled":
-        loggers.append(QuietWandbLogger(mode, save_dir=directory, **wandb_init))
+        loggers.append(QuietWandbLogger(mode, logged, save_dir=directory, **wandb_init))
     return loggers
 
 
@@ -58,8 +59,12 @@ class QuietWandbLogger(WandbLogger):
     It goes on offline where there is no login or the server cannot be reached. What fails later is told in a
     line (`guarded`).
 
+    The run of a directory that is continued goes on under its id. Online it gets what the server has not; an offline
+    one begins a new log, which is whole: `metrics.csv` holds the rows before.
+
     Args:
         mode: `online`, `offline`, or `auto`: online with a login, else offline.
+        logged: How many rows of `metrics.csv` a run that is continued begins with; 0 for a new one.
         kwargs: Arguments of Lightning's `WandbLogger`.
 
     Attributes:
@@ -69,11 +74,15 @@ class QuietWandbLogger(WandbLogger):
 
     stays_open = False
 
-    def __init__(self, mode: WandbMode, **kwargs: Any) -> None:
+    def __init__(self, mode: WandbMode, logged: int = 0, **kwargs: Any) -> None:
         kwargs.setdefault("project", os.environ.get("WANDB_PROJECT", "cnnbench"))
         super().__init__(**kwargs)
         self._wandb_init.pop("anonymous")  # wandb warns of it, whatever its value
-        self._wandb_init.pop("resume")  # each of our runs is a new one
+        self._wandb_init.pop("resume")  # with an id alone: it is never asked for
+        if logged and (former := _former_id(Path(self.save_dir))):
+            self._wandb_init |= {"id": former, "resume": "allow"}
+        self._logged = logged
+        self._known = 0  # rows that the server has already
         self.mode: str = mode
         self._reason = ""  # why the run is offline, where that was not asked for
         self._lost = False
@@ -86,6 +95,7 @@ class QuietWandbLogger(WandbLogger):
             self._experiment = self._begin()
             self._experiment.define_metric("trainer/global_step")
             self._experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+            self._send_former_rows()
         return self._experiment
 
     @property
@@ -133,10 +143,20 @@ class QuietWandbLogger(WandbLogger):
         if self._lost:
             return
         _ = self.experiment  # begun outside: a user's mistake is none of W&B's failures
+        self._logged += 1
+        if self._logged <= self._known:  # sent before the run was killed
+            return
         with self.guarded("tracking"):
             super().log_metrics(metrics, step)
             return
         self._lost = True
+
+    def _send_former_rows(self) -> None:
+        """Send those rows of a run that is continued that the server, or an offline log, has not."""
+        self._known = self._experiment.starting_step
+        for row in read_rows(Path(self.save_dir))[self._known : self._logged]:
+            step = int(row.pop("step"))
+            self._experiment.log({**{key: _number(text) for key, text in row.items()}, "trainer/global_step": step})
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -157,12 +177,14 @@ class QuietWandbLogger(WandbLogger):
 
         self.mode, self._reason = _log_in(self.mode)
         if self.mode == "online":
+            before = set(Path(self.save_dir, "wandb").glob("run-*"))
             try:
                 return self._init()
             except (wandb.errors.Error, TimeoutError) as error:
                 self.mode, self._reason = "offline", f", no W&B server reached ({first_line(error)})"
-                for attempt in Path(self.save_dir, "wandb").glob("run-*"):
+                for attempt in set(Path(self.save_dir, "wandb").glob("run-*")) - before:
                     shutil.rmtree(attempt, ignore_errors=True)
+        self._wandb_init.pop("resume", None)  # only a server can
         return self._init()
 
     def _init(self) -> Any:
@@ -173,6 +195,17 @@ class QuietWandbLogger(WandbLogger):
             silent=True, console="off", reinit="create_new", finish_timeout_raises=True, **timeouts
         )
         return wandb.init(**self._wandb_init, mode=self.mode, settings=settings)
+
+
+def _former_id(directory: Path) -> str | None:
+    """Return the id of the W&B run that a run's directory has already."""
+    names = sorted(path.name.removeprefix("offline-") for path in directory.glob("wandb/*run-*-*"))
+    found = re.fullmatch(r"run-\d+_\d+-(.+)", names[-1]) if names else None
+    return found[1] if found else None
+
+
+def _number(text: str) -> float | int:
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def _log_in(mode: str) -> tuple[str, str]:

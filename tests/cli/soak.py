@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ import yaml
 
 from cnnbench.cli.main import main
 
-RECIPE = Path(__file__).parents[2] / "configs/lenet5.yaml"
 SHORT = ("--trainer.max_epochs=3", "--trainer.limit_train_batches=10", "--trainer.log_every_n_steps=2")
 EMA = [{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.9}}]
 
@@ -42,10 +42,15 @@ VARIANTS = {
 }
 
 
+def recipe() -> Path:
+    """Return the recipe of all variants."""
+    return Path(__file__).parents[2] / "configs/lenet5.yaml"
+
+
 def command(root: Path, *words: str) -> list[str]:
     """Return the words of a `fit` whose runs lie below `root`."""
     common = ("--trainer.default_root_dir", str(root), "--wandb=disabled", "--checkpoint_every=3")
-    return ["fit", "--config", str(RECIPE), *SHORT, *common, *words]
+    return ["fit", "--config", str(recipe()), *SHORT, *common, *words]
 
 
 def start(words: list[str], log: Path) -> int:
@@ -109,8 +114,12 @@ def compare(killed: Path, undisturbed: Path) -> list[str]:
     for name in ("last.ckpt", "best.ckpt"):
         pair = (states(run / "checkpoints" / name) for run in (killed, undisturbed))
         found += [f"{name}{place}" for place in differences(*pair)]
-    if (killed / "metrics.csv").read_bytes() != (undisturbed / "metrics.csv").read_bytes():
-        found.append("metrics.csv")
+    lines = [(run / "metrics.csv").read_bytes().splitlines() for run in (killed, undisturbed)]
+    found += [
+        f"metrics.csv {number}: {ours!r}, {theirs!r}"
+        for number, (ours, theirs) in enumerate(zip_longest(*lines), start=1)
+        if ours != theirs
+    ]
     return found
 
 
