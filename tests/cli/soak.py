@@ -140,7 +140,7 @@ def soak(name: str, kills: int, root: Path, draw: random.Random) -> list[str]:
         if killed < kills and kill(pid, root / "killed", number, draw):
             killed += 1
         code = exit_code(pid)
-        there = any((root / "killed").rglob("last.ckpt"))
+        there = any((root / "killed").rglob("*/checkpoints/[lp]*.ckpt"))
         if code == 0:
             break
         if code not in (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM):

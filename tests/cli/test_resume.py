@@ -178,7 +178,17 @@ def mistake_of(capsys):
 def test_last_with_nothing_there(tmp_path, mistake_of):
     (tmp_path / "lenet5/20260101-000000/checkpoints").mkdir(parents=True)  # killed before its first checkpoint
     message = mistake_of(tmp_path, "--ckpt_path=last")
-    assert f"--ckpt_path last: there is no {tmp_path}/lenet5/*/checkpoints/last.ckpt" in message
+    assert f"--ckpt_path last: no last.ckpt to train on from in {tmp_path}/lenet5/*/checkpoints" in message
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(undisturbed, tmp_path, capsys):
+    assert fit(tmp_path, killed=("training_step", 15, "term")) == 143
+    last = only_run(tmp_path) / "checkpoints/last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    assert fit(tmp_path, "--ckpt_path=last") == 0
+    previous = last.with_name("previous.ckpt")
+    assert f"{last}: it was cut short; training goes on from {previous}" in capsys.readouterr().out
+    assert compare(only_run(tmp_path), undisturbed("plain")) == []
 
 
 def test_nothing_is_left_to_do(undisturbed, mistake_of):

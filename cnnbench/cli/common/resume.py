@@ -7,11 +7,10 @@ from typing import Any
 
 import yaml
 
-from cnnbench.callbacks.checkpoint import AtomicCheckpointIO
+from cnnbench.callbacks.checkpoint_files import LAST, PREVIOUS, last_whole, read_checkpoint
 from cnnbench.errors import UserError
 
-LAST = "last"
-_NEWEST = ("last.ckpt", "previous.ckpt")  # a run goes on in its own directory from these
+_NEWEST = (LAST, PREVIOUS)  # a run goes on in its own directory from these
 
 # Settings that may change from one part of a run to the next: its length, where and how fast it is computed, and what
 # is shown and kept of it. Any other changes what is learned.
@@ -62,30 +61,43 @@ def resume_from(checkpoint: Path, settings: Mapping[str, Any]) -> Resume:
             f"{checkpoint} was trained with other settings: {'; '.join(changes)}; train on with --config "
             f"{run}/config.yaml, or begin anew from its weights with --model.weights {checkpoint}"
         )
-    content = AtomicCheckpointIO().load_checkpoint(checkpoint)
+    content = read_checkpoint(checkpoint)
     _check_end(checkpoint, content, settings["trainer"])
     if former is None or checkpoint.name not in _NEWEST or "run" not in content:
         return Resume(checkpoint)
     return Resume(checkpoint, run, content["run"]["logged"], former.get("ckpt_path"))
 
 
-def last_checkpoint(root: Path, name: str, settings: Mapping[str, Any]) -> Path:
-    """Return the newest checkpoint of the runs of a recipe that had these settings.
+def last_checkpoint(root: Path, name: str, settings: Mapping[str, Any]) -> tuple[Path, dict[Path, str]]:
+    """Return the newest whole checkpoint of the runs of a recipe that had these settings.
 
     Args:
         root: `trainer.default_root_dir`.
         name: Of the recipe, as its runs share it.
         settings: Of this run.
 
+    Returns:
+        The checkpoint, and what is wrong with each damaged file that was passed over. Where no run had these settings,
+        it is that of the newest run, and `resume_from` tells what changed.
+
     Raises:
         UserError: There is none.
     """
-    found = [path for path in (root / name).glob("*/checkpoints/last.ckpt") if _run_of(path)]
-    if not found:
-        raise UserError(f"--ckpt_path last: there is no {root}/{name}/*/checkpoints/last.ckpt to train on from")
-    found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    same = (path for path in found if not any(changed_settings(_settings_of(_run_of(path)), settings)))
-    return next(same, found[0])  # the newest, where none is the same: what changed is told
+    folders = {path.parent for file in _NEWEST for path in (root / name).glob(f"*/checkpoints/{file}") if _run_of(path)}
+    newest = sorted(folders, key=_time, reverse=True)
+    same = [path for path in newest if not any(changed_settings(_settings_of(path.parent), settings))]
+    damaged: dict[Path, str] = {}
+    for folder in same or newest:
+        path, reasons = last_whole(folder)
+        damaged |= reasons
+        if path is not None:
+            return path, damaged
+    wrong = "".join(f"; {path} is damaged: {reason}" for path, reason in damaged.items())
+    raise UserError(f"--ckpt_path last: no {LAST} to train on from in {root}/{name}/*/checkpoints{wrong}")
+
+
+def _time(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in (folder / file for file in _NEWEST) if path.is_file())
 
 
 def changed_settings(former: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:

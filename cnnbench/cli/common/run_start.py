@@ -1,5 +1,6 @@
 """How a run begins: its settings are written, told to W&B, and shown to the user."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
@@ -13,13 +14,14 @@ if TYPE_CHECKING:
 
 
 class RunStart(Callback):
-    """Writes `config.yaml` before the run begins; once it can begin, tells W&B and the user of it."""
+    """Tells all processes the run's directory, writes `config.yaml` there, and shows the run to W&B and the user."""
 
     def __init__(self, cli: "RunCLI") -> None:
         self.cli = cli
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the settings, so that a run that fails can be repeated."""
+        """Agree on the directory, and write the settings, so that a run that fails can be repeated."""
+        self.cli.directory = Path(trainer.strategy.broadcast(str(self.cli.directory)))
         if trainer.is_global_zero:
             with written_whole(self.cli.directory / "config.yaml") as temporary:
                 temporary.write_text(self.cli.resolved_config(), encoding="utf-8")
