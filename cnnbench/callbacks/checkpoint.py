@@ -56,7 +56,7 @@ def check_checkpoint_path(path: Path, runs: Path) -> None:
     if path.is_file():
         return
     found = [*path.glob("*.ckpt"), *path.glob("checkpoints/*.ckpt"), *path.parent.glob("*.ckpt")]
-    found = found or list(runs.glob("**/checkpoints/*.ckpt"))
+    found = [file for file in found or runs.glob("**/checkpoints/*.ckpt") if file.name != PREVIOUS]
     alike = [file for file in found if file.stem == path.stem] or found
     latest = sorted(alike, key=lambda file: file.stat().st_mtime, reverse=True)[:2]
     such_as = "; it is a file such as runs/…/checkpoints/best.ckpt"

@@ -56,9 +56,6 @@ class LastCheckpoint(Checkpoint):
     Args:
         path: File to write.
         every: How often within an epoch.
-
-    Raises:
-        UserError: Training is to go on in another number of processes than it began with.
     """
 
     def __init__(self, path: Path, every: Interval | None = None) -> None:
@@ -68,6 +65,7 @@ class LastCheckpoint(Checkpoint):
         self._terminated = False
         self._should_stop = False
         self._resumed = False
+        self._ended = 0  # how often training has come to its end, and was prolonged
 
     # ------------------------------------------------------------------ when
 
@@ -113,6 +111,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save that training has ended; not where Lightning's averaging has overwritten the weights in training."""
+        self._ended += 1
         averaged = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)
         self._save_what_is_new(trainer) if averaged else self._save(trainer)
 
@@ -150,21 +149,11 @@ class LastCheckpoint(Checkpoint):
         checkpoint["run"] = {
             "world_size": trainer.world_size,
             "should_stop": trainer.should_stop,
+            "ended": self._ended,
             "logged": sum(logger.logged for logger in trainer.loggers if isinstance(logger, MetricsFile)),
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another number of processes, whose batches were others."""
+        """Take what the run had come to."""
         run = checkpoint.get("run", {})
-        world_size = run.get("world_size", trainer.world_size)
-        if world_size != trainer.world_size:
-            raise UserError(
-                f"{trainer.ckpt_path} was trained by {_processes(world_size)}, this run has "
-                f"{_processes(trainer.world_size)}, which would take other batches: give --trainer.devices and "
-                "--trainer.num_nodes as they were, or begin anew from its weights with --model.weights"
-            )
-        self._resumed, self._should_stop = True, run.get("should_stop", False)
-
-
-def _processes(number: int) -> str:
-    return "1 process" if number == 1 else f"{number} processes"
+        self._resumed, self._should_stop, self._ended = True, run.get("should_stop", False), run.get("ended", 0)

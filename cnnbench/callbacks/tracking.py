@@ -23,13 +23,16 @@ _TIMEOUTS = {"init_timeout": 20.0, "finish_timeout": 300.0}
 _OTHER_NAMES = {"dryrun": "offline", "run": "online"}  # of wandb's modes
 
 
-def run_loggers(directory: Path, wandb_mode: WandbMode, logged: int = 0, **wandb_init: Any) -> list[Logger]:
+def run_loggers(
+    directory: Path, wandb_mode: WandbMode, logged: int = 0, reports: int = 0, **wandb_init: Any
+) -> list[Logger]:
     """Create the loggers of the run in `directory`.
 
     Args:
         directory: Where `metrics.csv` and `wandb/` go; exists.
         wandb_mode: `auto` takes `WANDB_MODE` if set, else online with a login, else offline.
         logged: How many rows of a run that is continued stand; 0 for a new one.
+        reports: How many rows of it are at W&B alone.
         wandb_init: Further arguments of `wandb.init`, such as `name`, `group` and `job_type`.
 
     Raises:
@@ -38,7 +41,7 @@ def run_loggers(directory: Path, wandb_mode: WandbMode, logged: int = 0, **wandb
     loggers: list[Logger] = [MetricsFile(directory, logged)]
     mode = requested_wandb_mode(wandb_mode)
     if mode != "disabled":
-        loggers.append(QuietWandbLogger(mode, logged, save_dir=directory, **wandb_init))
+        loggers.append(QuietWandbLogger(mode, logged, reports, save_dir=directory, **wandb_init))
     return loggers
 
 
@@ -65,6 +68,7 @@ class QuietWandbLogger(WandbLogger):
     Args:
         mode: `online`, `offline`, or `auto`: online with a login, else offline.
         logged: How many rows of `metrics.csv` a run that is continued begins with; 0 for a new one.
+        reports: How many rows of it the server has beside those, one for each time that it ended.
         kwargs: Arguments of Lightning's `WandbLogger`.
 
     Attributes:
@@ -74,14 +78,14 @@ class QuietWandbLogger(WandbLogger):
 
     stays_open = False
 
-    def __init__(self, mode: WandbMode, logged: int = 0, **kwargs: Any) -> None:
+    def __init__(self, mode: WandbMode, logged: int = 0, reports: int = 0, **kwargs: Any) -> None:
         kwargs.setdefault("project", os.environ.get("WANDB_PROJECT", "cnnbench"))
         super().__init__(**kwargs)
         self._wandb_init.pop("anonymous")  # wandb warns of it, whatever its value
         self._wandb_init.pop("resume")  # with an id alone: it is never asked for
         if logged and (former := _former_id(Path(self.save_dir))):
             self._wandb_init |= {"id": former, "resume": "allow"}
-        self._logged = logged
+        self._logged, self._reports = logged, reports
         self._known = 0  # rows that the server has already
         self.mode: str = mode
         self._reason = ""  # why the run is offline, where that was not asked for
@@ -153,7 +157,7 @@ class QuietWandbLogger(WandbLogger):
 
     def _send_former_rows(self) -> None:
         """Send those rows of a run that is continued that the server, or an offline log, has not."""
-        self._known = self._experiment.starting_step
+        self._known = max(0, self._experiment.starting_step - self._reports)
         for row in read_rows(Path(self.save_dir))[self._known : self._logged]:
             step = int(row.pop("step"))
             self._experiment.log({**{key: _number(text) for key, text in row.items()}, "trainer/global_step": step})

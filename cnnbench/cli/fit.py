@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -53,6 +54,13 @@ class FitCLI(RunCLI):
         for file, reason in damaged.items():
             self.say(damaged=f"{file}: {reason}; training goes on from {path}")
         return path
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Create the Trainer, and refuse a checkpoint that another number of processes trained."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if self.resume is not None:
+            self.resume.check_world_size(trainer.world_size)
+        return trainer
 
     def run_callbacks(self) -> list[Callback]:
         """Return checkpoints and, unless W&B is off, the report to it."""

@@ -60,3 +60,14 @@ def test_online_no_row_is_sent_twice(killed_fit, tmp_path, offline_run):
     steps = [row["_step"] for row in server.history]
     assert steps == sorted(set(steps))
     assert server.exit_codes == [1, 0]
+
+
+def test_online_a_run_that_is_prolonged_goes_on_behind_its_report(tmp_path):
+    with wandb_server() as server:
+        environment = {"WANDB_BASE_URL": server.address, "WANDB_API_KEY": KEY}
+        run = fit(tmp_path, **environment)
+        fit(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=3", **environment)
+    assert rows(server.history) == [
+        {key.replace("step", "trainer/global_step"): value for key, value in row.items() if key in (*NAMES, "step")}
+        for row in run.metrics
+    ]

@@ -89,7 +89,8 @@ def _resume_status(server: WandbServer, variables: dict[str, Any]) -> dict[str, 
     if not sent:
         return {"model": project | {"bucket": None}}
     tail = json.dumps([json.dumps(server.history[-1])] if server.history else [])
-    texts = {"summaryMetrics": "{}", "config": "{}", "historyTail": tail, "eventsTail": "[]", "wandbConfig": "{}"}
+    texts = {"summaryMetrics": "{}", "config": "{}", "historyTail": tail, "eventsTail": "[]"}
+    texts["wandbConfig"] = json.dumps({"t": 1})  # that it has begun
     counts = {"logLineCount": 0, "historyLineCount": len(server.history), "eventsLineCount": 0}
     bucket = {"id": "R1", "name": variables["name"], "displayName": sent[0].get("displayName"), "tags": []}
     return {"model": project | {"bucket": bucket | texts | counts}}

@@ -33,13 +33,30 @@ class Resume:
         checkpoint: The file.
         directory: The run's, which is continued; None: the run goes on in a new one.
         logged: Rows of its `metrics.csv` that belong to the checkpoint.
+        ended: How often it had come to its end, and was prolonged.
+        world_size: Number of processes that it was trained by; None where the checkpoint does not tell.
         ckpt_path: What the continued run itself began from.
     """
 
     checkpoint: Path
     directory: Path | None = None
     logged: int = 0
+    ended: int = 0
+    world_size: int | None = None
     ckpt_path: str | None = None
+
+    def check_world_size(self, present: int) -> None:
+        """Refuse to go on in another number of processes, which would take other batches.
+
+        Raises:
+            UserError: There are `present` of them, and were others.
+        """
+        if self.world_size not in (None, present):
+            raise UserError(
+                f"{self.checkpoint} was trained by {_processes(self.world_size)}, this run has {_processes(present)}, "
+                "which would take other batches: give --trainer.devices and --trainer.num_nodes as they were, or begin "
+                f"anew from its weights with --model.weights {self.checkpoint}"
+            )
 
 
 def resume_from(checkpoint: Path, settings: Mapping[str, Any]) -> Resume:
@@ -63,9 +80,11 @@ def resume_from(checkpoint: Path, settings: Mapping[str, Any]) -> Resume:
         )
     content = read_checkpoint(checkpoint)
     _check_end(checkpoint, content, settings["trainer"])
-    if former is None or checkpoint.name not in _NEWEST or "run" not in content:
-        return Resume(checkpoint)
-    return Resume(checkpoint, run, content["run"]["logged"], former.get("ckpt_path"))
+    state = content.get("run", {})
+    if former is None or checkpoint.name not in _NEWEST or not state:
+        return Resume(checkpoint, world_size=state.get("world_size"))
+    known = {key: state[key] for key in ("logged", "ended", "world_size")}
+    return Resume(checkpoint, run, **known, ckpt_path=former.get("ckpt_path"))
 
 
 def last_checkpoint(root: Path, name: str, settings: Mapping[str, Any]) -> tuple[Path, dict[Path, str]]:
@@ -121,6 +140,10 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _shown(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
+
+
+def _processes(number: int) -> str:
+    return "1 process" if number == 1 else f"{number} processes"
 
 
 def _run_of(checkpoint: Path) -> Path | None:

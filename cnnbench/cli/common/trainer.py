@@ -160,6 +160,7 @@ class RunCLI(LightningCLI):
             self.directory,
             self._get(self.config, "wandb"),
             logged=0 if self.resume is None else self.resume.logged,
+            reports=0 if self.resume is None else self.resume.ended,
             name=f"{name}/{self.directory.name}",
             group=name,
             job_type=self.command,
