@@ -12,11 +12,13 @@ averages, optimiser states, counters of the loops and scores in the checkpoints 
 import argparse
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
 import time
 from contextlib import suppress
+from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,7 @@ def command(root: Path, *words: str) -> list[str]:
 
 
 def start(words: list[str], log: Path) -> int:
-    """Run a command in a child process, which has everything imported already; return its id."""
+    """Run a command in a child process, which need not import anything again; return its id."""
     if pid := os.fork():
         return pid
     with log.open("a") as file:
@@ -123,34 +125,42 @@ def compare(killed: Path, undisturbed: Path) -> list[str]:
     return found
 
 
-def soak(name: str, kills: int, root: Path, draw: random.Random) -> list[str]:
-    """Train a variant undisturbed and killed; return what differs.
+def killed_run(name: str, kills: int, root: Path, draw: random.Random) -> int:
+    """Train a variant below `root`, killed at most so many times; return how many times it was.
 
     Raises:
         RuntimeError: A part of the run ended as it should not.
     """
-    log = root / "log.txt"
-    if exit_code(start(command(root / "undisturbed", *VARIANTS[name]), log)):
-        raise RuntimeError(log.read_text())
-    killed, there = 0, False
+    killed, log = 0, root / "log.txt"
     while True:
-        words = command(root / "killed", *VARIANTS[name], *(["--ckpt_path=last"] if there else []))
-        pid = start(words, log)
+        there = any(root.glob("*/*/checkpoints/[lp]*.ckpt"))
+        pid = start(command(root, *VARIANTS[name], *(["--ckpt_path=last"] if there else [])), log)
         number = draw.choice((signal.SIGKILL, signal.SIGTERM))
-        if killed < kills and kill(pid, root / "killed", number, draw):
+        if killed < kills and kill(pid, root, number, draw):
             killed += 1
         code = exit_code(pid)
-        there = any((root / "killed").rglob("*/checkpoints/[lp]*.ckpt"))
         if code == 0:
-            break
+            return killed
         if code not in (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM):
             raise RuntimeError(log.read_text())
-        if not there:  # killed before the first checkpoint
-            for file in sorted((root / "killed").rglob("*"), reverse=True):
-                file.rmdir() if file.is_dir() else file.unlink()
-    runs = [next((root / side).rglob("config.yaml")).parent for side in ("killed", "undisturbed")]
+        if not any(root.glob("*/*/checkpoints/[lp]*.ckpt")):  # killed before the first checkpoint
+            shutil.rmtree(root / "lenet5", ignore_errors=True)
+
+
+def soak(name: str, kills: int, root: Path, draw: random.Random) -> list[str]:
+    """Train a variant undisturbed, and killed until it has been often enough; return what differs."""
+    (root / "undisturbed").mkdir()
+    killed_run(name, 0, root / "undisturbed", draw)
+    (undisturbed,) = (root / "undisturbed").glob("*/*/")
+    killed, found = 0, []
+    for number in range(kills):
+        (root / str(number)).mkdir()
+        killed += killed_run(name, kills - killed, root / str(number), draw)
+        found += compare(next((root / str(number)).glob("*/*/")), undisturbed)
+        if killed == kills or found:
+            break
     print(f"{name:<14}{killed} kills", end="  ", flush=True)
-    return compare(*runs)
+    return found
 
 
 def cli() -> int:
@@ -161,6 +171,7 @@ def cli() -> int:
     parser.add_argument("--variants", default=",".join(VARIANTS))
     options = parser.parse_args()
     draw, wrong = random.Random(options.seed), False
+    import_module("cnnbench.cli.fit")  # once, for all the processes to come
     for name in options.variants.split(","):
         with tempfile.TemporaryDirectory() as root:
             found = soak(name, options.kills, Path(root), draw)
