@@ -35,8 +35,8 @@ EMA = [{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.9}}]
 VARIANTS = {
     "plain": (),
     "workers": ("--data.num_workers=2",),
-    "mixup": ("--model.mixup=0.8", "--model.cutmix=1.0", "--model.optim.optimizer=sgd"),
-    "accumulation": ("--trainer.accumulate_grad_batches=4", "--trainer.log_every_n_steps=1"),
+    "mixup": ("--model.mixup=0.8", "--model.cutmix=1.0", "--model.mixup_off_epochs=1", "--model.optim.optimizer=sgd"),
+    "accumulation": ("--trainer.accumulate_grad_batches=3", "--trainer.limit_train_batches=9"),
     "validations": ("--trainer.val_check_interval=4", "--trainer.limit_train_batches=12"),
     "no_validation": ("--trainer.check_val_every_n_epoch=2",),
     "ema": (f"--trainer.callbacks={yaml.safe_dump(EMA, default_flow_style=True, width=1000).strip()}",),

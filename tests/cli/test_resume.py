@@ -76,7 +76,7 @@ def undisturbed(tmp_path_factory):
         ("plain", [("validation_step", 8, "kill"), ("validation_step", 3, "term")]),
         ("workers", [("training_step", 13, "kill"), ("training_step", 6, "term")]),
         ("mixup", [("training_step", 6, "term"), ("training_step", 9, "kill")]),
-        ("accumulation", [("training_step", 6, "term"), ("on_before_optimizer_step", 5, "kill")]),
+        ("accumulation", [("training_step", 5, "term"), ("on_before_optimizer_step", 5, "kill")]),
         ("validations", [("validation_step", 7, "term"), ("training_step", 7, "kill")]),
         ("no_validation", [("on_train_epoch_start", 2, "term"), ("on_train_epoch_end", 2, "kill")]),
         ("ema", [("validation_step", 4, "term"), ("training_step", 3, "kill")]),
