@@ -1,7 +1,7 @@
 """The order of samples in training and in evaluation, on one process or many."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.utils.data import Dataset, DistributedSampler
@@ -21,13 +21,23 @@ class TrainSampler(DistributedSampler):
         num_replicas: Number of processes.
         rank: This process.
         seed: The run's seed.
+        used: Tells how many samples of the epoch this process has used already: a run that was resumed within the
+            epoch goes on behind them.
     """
 
-    def __init__(self, dataset: Dataset, num_replicas: int = 1, rank: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        num_replicas: int = 1,
+        rank: int = 0,
+        seed: int = 0,
+        used: Callable[[], int] = lambda: 0,
+    ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
+        self.used = used
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        indices = list(super().__iter__())
+        indices = list(super().__iter__())[self.used() :]
         keys = sample_keys(self.seed, self.epoch, torch.tensor(indices, dtype=torch.int64))
         return zip(indices, keys.tolist(), strict=True)
 
