@@ -29,6 +29,7 @@ _PUBLIC = {
     "ImageFolderDataModule": "cnnbench.data",
     "BatchAugmentation": "cnnbench.data",
     "FolderAugmentation": "cnnbench.data",
+    "EMA": "cnnbench.callbacks.ema",
     "UserError": "cnnbench.errors",
     "main": "cnnbench.cli.main",
 }
