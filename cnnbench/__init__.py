@@ -30,6 +30,7 @@ _PUBLIC = {
     "BatchAugmentation": "cnnbench.data",
     "FolderAugmentation": "cnnbench.data",
     "EMA": "cnnbench.callbacks.ema",
+    "StopOnNonFinite": "cnnbench.callbacks.non_finite",
     "UserError": "cnnbench.errors",
     "main": "cnnbench.cli.main",
 }
