@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from cnnbench.cli.main import main
 from cnnbench.tasks import ClassificationTask
 
 LENET5 = ("fit", "--config", "configs/lenet5.yaml")
@@ -25,7 +26,7 @@ def files(run):
 
 
 def test_the_learning_rate_of_the_steepest_descent(command):
-    run = command(*LENET5, "--find_lr")
+    run = command(*LENET5, "--find_lr", "--data.batch_size", 8)
     with (run.directory / "lr_find.csv").open() as file:
         lrs, losses = np.array([[float(row["lr"]), float(row["loss"])] for row in csv.DictReader(file)]).T
     assert len(lrs) > 50
@@ -38,31 +39,31 @@ def test_the_learning_rate_of_the_steepest_descent(command):
 
 
 @pytest.fixture
-def memory_for_100(monkeypatch):
-    """A device that holds batches of 100 images."""
+def memory_for_10(monkeypatch):
+    """A device that holds batches of 10 images."""
     step = ClassificationTask.training_step
 
     def training_step(task, batch, batch_idx):
-        if len(batch["image"]) > 100:
+        if len(batch["image"]) > 10:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return step(task, batch, batch_idx)
 
     monkeypatch.setattr(ClassificationTask, "training_step", training_step)
 
 
-@pytest.mark.parametrize(("mode", "largest"), [("power", 64), ("binsearch", 100)])
-def test_the_largest_batch_that_memory_takes(command, memory_for_100, mode, largest):
+@pytest.mark.parametrize(("mode", "largest"), [("power", 8), ("binsearch", 10)])
+def test_the_largest_batch_that_memory_takes(command, memory_for_10, mode, largest):
     run = command(*LENET5, "--find_batch_size", mode)
     assert rows(run)["batch size"] == f"{largest}: --data.batch_size {largest}"
     assert files(run) == {"config.yaml"}
 
 
-@pytest.mark.parametrize(("mode", "largest"), [("power", 64), ("binsearch", 79)])
+@pytest.mark.parametrize(("mode", "largest"), [("power", 16), ("binsearch", 19)])
 def test_the_largest_batch_of_a_small_set(command, mnist, mode, largest):
-    """79 images to train on: no trial asks for more."""
-    data = ("--data.root", mnist[0], "--data.download", "false", "--data.val_size", 21)
+    """19 images to train on: no trial asks for more."""
+    data = ("--data.root", mnist[0], "--data.download", "false", "--data.val_size", 81)
     run = command("fit", "--config", "configs/mnist/lenet5.yaml", "--find_batch_size", mode, *data)
-    limit = f"{largest}: --data.batch_size {largest}; memory may take more, but 79 images are the limit"
+    limit = f"{largest}: --data.batch_size {largest}; memory may take more, but 19 images are the limit"
     assert rows(run)["batch size"] == limit
 
 
@@ -107,9 +108,12 @@ def test_what_does_not_go_together(mistake, options, message):
     assert message in mistake(*LENET5, *options)
 
 
-def test_no_learning_rate_where_the_loss_is_never_finite(mistake, monkeypatch):
+def test_no_learning_rate_where_the_loss_is_never_finite(tmp_path, capsys, monkeypatch):
     def lost(task, batch, batch_idx):
         return torch.tensor(torch.nan) * sum(weight.sum() for weight in task.network.parameters())
 
     monkeypatch.setattr(ClassificationTask, "training_step", lost)
-    assert "no learning rate to suggest" in mistake(*LENET5, "--find_lr")
+    options = ("--wandb", "disabled", "--trainer.default_root_dir", str(tmp_path), "--data.batch_size", "8")
+    assert main([*LENET5, "--find_lr", *options]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message == "cnnbench: error: no learning rate to suggest: the loss was finite in 0 of 100 steps"

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Sequence
-from math import ceil
+from math import ceil, isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse import ActionYesNo, Namespace
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cnnbench.cli.fit import FitCLI
 
 _RATES = 100  # learning rates to try, a step each
+_SKIPPED = 13  # of these, at both ends, too few to tell a slope
 _LARGEST = 8192  # images a batch: Lightning's own limit
 _PROFILED = {"warmup": 10, "timed": 50, "traced": 5}  # batches
 _EPOCHS = 1000  # more than any of these takes: it is steps that end them
@@ -73,7 +74,7 @@ def trainer_settings(name: str, accumulated: int, callbacks: Sequence[Callback])
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
     }
     if name == "find_batch_size":
-        return settings
+        return settings | {"log_every_n_steps": 1}  # or Lightning warns of the few steps of each epoch
     settings |= {"check_val_every_n_epoch": _EPOCHS, "val_check_interval": 1.0}
     if name == "profile":
         settings["max_steps"] = ceil((sum(_PROFILED.values()) + 1) / accumulated)
@@ -90,9 +91,10 @@ def find_lr(cli: "FitCLI", asked: bool) -> None:
     """
     tuner = Tuner(cli.trainer)
     finder = tuner.lr_find(cli.model, datamodule=cli.datamodule, num_training=_RATES, update_attr=False)
-    suggestion = finder.suggestion()
+    finite = sum(map(isfinite, finder.results["loss"]))
+    suggestion = finder.suggestion() if finite > _SKIPPED else None
     if suggestion is None:
-        raise UserError(f"no learning rate to suggest: the loss was finite in too few of {_RATES} steps")
+        raise UserError(f"no learning rate to suggest: the loss was finite in {finite} of {_RATES} steps")
     table, plot = cli.directory / "lr_find.csv", cli.directory / "lr_find.png"
     if cli.trainer.is_global_zero:
         with written_whole(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -111,6 +113,7 @@ def find_batch_size(cli: "FitCLI", mode: str) -> None:
     data.setup("fit")
     images = len(data.datasets["train"])
     limit = min(images, _LARGEST)
+    data.batch_size = 1  # the recipe's may be too large to begin with
 
     def search(**options: Any) -> int:
         return Tuner(cli.trainer).scale_batch_size(cli.model, datamodule=data, **options)
