@@ -78,7 +78,8 @@ class StopOnNonFinite(Callback):
         """
         self._look(trainer)
         if self._last is not None:
-            what = f"the weights are not finite after step {self._last.step}"
+            since = f", nor is the loss since step {self._bad[0].step}" if self._bad else ""
+            what = f"the weights are not finite after step {self._last.step}{since}"
             self._stop_if(not _is_finite(pl_module), what, trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -74,7 +74,8 @@ def test_lost_weights_are_never_saved(tmp_path):
     save = ModelCheckpoint(tmp_path, filename="saved", save_top_k=1)
     message = stopped(tmp_path, StopOnNonFinite(50), save, EMA(0.9), bad=(14,), spoils=True)
     (file,) = tmp_path.glob("*.ckpt")
-    assert f"the weights are not finite after step 19: the checkpoint from before it is {file}" in message
+    assert message.startswith("the weights are not finite after step 19, nor is the loss since step 14: ")
+    assert f"the checkpoint from before it is {file};" in message
     checkpoint = torch.load(file, weights_only=True)
     assert checkpoint["global_step"] == 10
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch.tuner import batch_size_scaling
 
 from cnnbench.cli.main import main
 from cnnbench.tasks import ClassificationTask
@@ -39,6 +40,12 @@ def test_the_learning_rate_of_the_steepest_descent(command):
 
 
 @pytest.fixture
+def no_device(monkeypatch):
+    """Lightning frees a device's memory between trials, which takes longest where there is none."""
+    monkeypatch.setattr(batch_size_scaling, "garbage_collection_cuda", lambda: None)
+
+
+@pytest.fixture
 def memory_for_10(monkeypatch):
     """A device that holds batches of 10 images."""
     step = ClassificationTask.training_step
@@ -52,14 +59,14 @@ def memory_for_10(monkeypatch):
 
 
 @pytest.mark.parametrize(("mode", "largest"), [("power", 8), ("binsearch", 10)])
-def test_the_largest_batch_that_memory_takes(command, memory_for_10, mode, largest):
+def test_the_largest_batch_that_memory_takes(command, memory_for_10, no_device, mode, largest):
     run = command(*LENET5, "--find_batch_size", mode)
     assert rows(run)["batch size"] == f"{largest}: --data.batch_size {largest}"
     assert files(run) == {"config.yaml"}
 
 
 @pytest.mark.parametrize(("mode", "largest"), [("power", 16), ("binsearch", 19)])
-def test_the_largest_batch_of_a_small_set(command, mnist, mode, largest):
+def test_the_largest_batch_of_a_small_set(command, mnist, no_device, mode, largest):
     """19 images to train on: no trial asks for more."""
     data = ("--data.root", mnist[0], "--data.download", "false", "--data.val_size", 81)
     run = command("fit", "--config", "configs/mnist/lenet5.yaml", "--find_batch_size", mode, *data)

@@ -21,7 +21,8 @@ _RATES = 100  # learning rates to try, a step each
 _SKIPPED = 13  # of these, at both ends, too few to tell a slope
 _LARGEST = 8192  # images a batch: Lightning's own limit
 _PROFILED = {"warmup": 10, "timed": 50, "traced": 5}  # batches
-_EPOCHS = 1000  # more than any of these takes: it is steps that end them
+_STEPS_A_SIZE = 3  # steps with each batch size
+_NEVER = 10**9  # epochs
 
 
 def add_options(parser: Parser) -> None:
@@ -69,16 +70,17 @@ def trainer_settings(name: str, accumulated: int, callbacks: Sequence[Callback])
         callbacks: Those of the recipe.
     """
     settings = {
-        "max_epochs": _EPOCHS,
+        "max_epochs": -1,
         "num_sanity_val_steps": 0,
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
     }
-    if name == "find_batch_size":
-        return settings | {"log_every_n_steps": 1}  # or Lightning warns of the few steps of each epoch
-    settings |= {"check_val_every_n_epoch": _EPOCHS, "val_check_interval": 1.0}
+    unvalidated = {"check_val_every_n_epoch": _NEVER, "val_check_interval": 1.0}
+    if name == "find_lr":
+        return settings | unvalidated | {"max_steps": _RATES}
     if name == "profile":
-        settings["max_steps"] = ceil((sum(_PROFILED.values()) + 1) / accumulated)
-    return settings
+        return settings | unvalidated | {"max_steps": ceil((sum(_PROFILED.values()) + 1) / accumulated)}
+    # without logging in each step Lightning warns of the few steps of an epoch
+    return settings | {"max_steps": _STEPS_A_SIZE, "log_every_n_steps": 1}
 
 
 def find_lr(cli: "FitCLI", asked: bool) -> None:
@@ -116,7 +118,7 @@ def find_batch_size(cli: "FitCLI", mode: str) -> None:
     data.batch_size = 1  # the recipe's may be too large to begin with
 
     def search(**options: Any) -> int:
-        return Tuner(cli.trainer).scale_batch_size(cli.model, datamodule=data, **options)
+        return Tuner(cli.trainer).scale_batch_size(cli.model, datamodule=data, steps_per_trial=_STEPS_A_SIZE, **options)
 
     if mode == "power":  # as many doublings as there are images for
         found = search(mode="power", max_trials=max(1, limit.bit_length() - 1), max_val=limit + 1)
