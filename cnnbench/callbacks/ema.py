@@ -90,13 +90,9 @@ class EMA(Callback):
             self._average.update(pl_module.network, step=self._step)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the network have the average; all processes that of the first, whose checkpoint it will be."""
-        if self._average is None:
-            return
-        if trainer.world_size > 1:
-            for buffer in self._average.module.buffers():
-                torch.distributed.broadcast(buffer, src=0)
-        self._use_average(pl_module.network)
+        """Let the network have the average; the strategy gives all processes the buffers of the first."""
+        if self._average is not None:
+            self._use_average(pl_module.network)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the network have the optimiser's weights."""

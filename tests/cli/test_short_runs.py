@@ -33,8 +33,8 @@ def test_the_learning_rate_of_the_steepest_descent(command):
     assert len(lrs) > 50
     assert (np.diff(lrs) > 0).all()
     steepest = lrs[10:-1][np.gradient(losses[10:-1], lrs[10:-1]).argmin()]
-    suggested = rows(run)["learning rate"]
-    assert suggested == f"{steepest:.3g}, where the loss falls fastest: --model.optim.lr {steepest:.3g}"
+    option = f"--model.optim.lr {steepest * 64 / 8:.3g}  (for base_batch_size 64)"
+    assert rows(run)["learning rate"] == f"{steepest:.3g}, where the loss falls fastest: {option}"
     assert files(run) == {"config.yaml", "lr_find.csv", "lr_find.png"}  # and no checkpoint
     assert "find_lr" not in yaml.safe_load(run.config.read_text())  # the config trains
 
@@ -60,7 +60,7 @@ def memory_for_10(monkeypatch):
 
 @pytest.mark.parametrize(("mode", "largest"), [("power", 8), ("binsearch", 10)])
 def test_the_largest_batch_that_memory_takes(command, memory_for_10, no_device, mode, largest):
-    run = command(*LENET5, "--find_batch_size", mode)
+    run = command(*LENET5, "--find_batch_size", mode, "--trainer.accumulate_grad_batches", 2)
     assert rows(run)["batch size"] == f"{largest}: --data.batch_size {largest}"
     assert files(run) == {"config.yaml"}
 

@@ -13,6 +13,7 @@ from cnnbench.callbacks.atomic import written_whole
 from cnnbench.callbacks.profile import StepProfiler
 from cnnbench.errors import UserError
 from cnnbench.tasks.recipe.parser import Parser
+from cnnbench.tasks.steps import images_per_step
 
 if TYPE_CHECKING:
     from cnnbench.cli.fit import FitCLI
@@ -80,7 +81,7 @@ def trainer_settings(name: str, accumulated: int, callbacks: Sequence[Callback])
     if name == "profile":
         return settings | unvalidated | {"max_steps": ceil((sum(_PROFILED.values()) + 1) / accumulated)}
     # without logging in each step Lightning warns of the few steps of an epoch
-    return settings | {"max_steps": _STEPS_A_SIZE, "log_every_n_steps": 1}
+    return settings | {"max_steps": _STEPS_A_SIZE, "accumulate_grad_batches": 1, "log_every_n_steps": 1}
 
 
 def find_lr(cli: "FitCLI", asked: bool) -> None:
@@ -104,7 +105,10 @@ def find_lr(cli: "FitCLI", asked: bool) -> None:
             writer.writerow(("lr", "loss"))
             writer.writerows(zip(finder.results["lr"], finder.results["loss"], strict=True))
         finder.plot(suggest=True).savefig(plot)
-    found = f"{suggestion:.3g}, where the loss falls fastest: --model.optim.lr {suggestion:.3g}"
+    base = cli.model.optim.base_batch_size
+    lr = suggestion if base is None else suggestion * base / images_per_step(cli.trainer)
+    option = f"--model.optim.lr {lr:.3g}" + ("" if base is None else f"  (for base_batch_size {base})")
+    found = f"{suggestion:.3g}, where the loss falls fastest: {option}"
     cli.say(**{"learning rate": found, "losses": f"{table}, {plot}"})
 
 
