@@ -2,12 +2,15 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
+from cnnbench.callbacks.atomic import remove_abandoned
 from cnnbench.callbacks.checkpoint import best_and_last
 from cnnbench.callbacks.non_finite import StopOnNonFinite
 from cnnbench.callbacks.report import WandbReport
@@ -35,9 +38,11 @@ class FitCLI(RunCLI):
         short_runs.add_options(parser)
 
     def before_instantiate_classes(self) -> None:
-        """Learn whether it is to train."""
+        """Learn whether it is to train; clear away what a killed run left half-written beside its checkpoint."""
         super().before_instantiate_classes()
         self.short_run = short_runs.take_choice(self.config[self.command])
+        if (path := self.config[self.command].ckpt_path) and rank_zero_only.rank == 0:
+            remove_abandoned(Path(path).parent)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Create the Trainer, of a few steps where it is not to train."""

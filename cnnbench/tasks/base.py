@@ -18,6 +18,7 @@ from cnnbench.errors import UserError
 from cnnbench.models import check_input_size, create_model, pretrained_cfg
 from cnnbench.tasks.clipping import clip
 from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
+from cnnbench.tasks.record import record
 from cnnbench.tasks.steps import check_whole_steps, images_per_step
 
 SEEDS_AT_A_TIME = 64  # steps
@@ -236,13 +237,11 @@ class Task(LightningModule, ABC):
     # ------------------------------------------------------------------ checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record what the weights belong to: version, class names, normalisation."""
-        from cnnbench import __version__
-
-        data = self._data
-        keys = ("class_names", "mean", "std", "image_size")
-        known = {key: getattr(data, key) for key in keys if data is not None}
-        checkpoint["cnnbench"] = {"version": __version__, **known}
+        """Record what the weights belong to: version, model, class names, normalisation, data."""
+        checkpoint["cnnbench"] = record(self, self._data)
+        if self._data is not None:  # its arguments stand in the record, as plain values
+            for key in (self._data.CHECKPOINT_HYPER_PARAMS_KEY, self._data.CHECKPOINT_HYPER_PARAMS_NAME):
+                checkpoint.pop(key, None)
         checkpoint["hyper_parameters"] |= {"pretrained": False, "weights": None}  # its own take their place
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -32,7 +32,8 @@ def lenet5(command, configs):
 def test_a_run_has_its_own_directory(lenet5, root):
     assert lenet5.directory.parent == root / "lenet5"
     assert {path.name for path in lenet5.directory.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints"}
-    assert {path.name for path in (lenet5.directory / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    kept = {"best.ckpt", "last.ckpt", "previous.ckpt"}
+    assert {path.name for path in (lenet5.directory / "checkpoints").iterdir()} == kept
 
 
 def test_a_second_run_leaves_the_first_alone(lenet5, command, configs):
