@@ -8,17 +8,21 @@ from typing import Any
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from cnnbench.callbacks.atomic import remove_abandoned
 from cnnbench.callbacks.checkpoint import BestCheckpoint
 from cnnbench.callbacks.checkpoint_files import LAST
 from cnnbench.callbacks.last_checkpoint import Interval, LastCheckpoint
+from cnnbench.callbacks.non_finite import StopOnNonFinite
 from cnnbench.callbacks.report import WandbReport
-from cnnbench.callbacks.tracking import requested_wandb_mode
+from cnnbench.callbacks.tracking import requested_wandb_mode, run_loggers
+from cnnbench.cli.common import short_runs
 from cnnbench.cli.common.resume import last_checkpoint, resume_from
 from cnnbench.cli.common.run_directory import recipe_name
-from cnnbench.cli.common.trainer import RunCLI
+from cnnbench.cli.common.trainer import RunCLI, as_list
+from cnnbench.tasks.recipe.parser import Parser
 
 
 def run(args: Sequence[str] | None) -> None:
@@ -30,10 +34,17 @@ class FitCLI(RunCLI):
     """Trains, then says where everything is and how to test it."""
 
     command = "fit"
+    short_run: tuple[str, Any] | None = None  # option and value of what is asked for instead of training
+
+    def add_arguments_to_parser(self, parser: Parser) -> None:
+        """Add what asks for something else than training."""
+        super().add_arguments_to_parser(parser)
+        short_runs.add_options(parser)
 
     def before_instantiate_classes(self) -> None:
-        """Find what to train on from, refuse it where it does not fit, and clear away what a killed run left there."""
+        """Learn whether it is to train, and from what on: refuse what does not fit, clear away what a kill left there."""
         settings = self.config[self.command]
+        self.short_run = short_runs.take_choice(settings)
         self._every = Interval.parse(settings.checkpoint_every)
         resolved = yaml.safe_load(self.resolved_config())
         if settings.ckpt_path == "last":
@@ -56,19 +67,42 @@ class FitCLI(RunCLI):
         return path
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Create the Trainer, and refuse a checkpoint that another number of processes trained."""
+        """Create the Trainer, of a few steps where it is not to train.
+
+        Raises:
+            UserError: The checkpoint was trained by another number of processes.
+        """
+        if self.short_run:
+            given = self._get(self.config_init, "trainer")
+            callbacks = as_list(given["callbacks"])
+            kwargs |= short_runs.trainer_settings(self.short_run[0], given["accumulate_grad_batches"], callbacks)
         trainer = super().instantiate_trainer(**kwargs)
         if self.resume is not None:
             self.resume.check_world_size(trainer.world_size)
         return trainer
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.short_run is None:
+            super()._run_subcommand(subcommand)
+        else:
+            name, value = self.short_run
+            short_runs.SHORT_RUNS[name](self, value)
+
+    def run_loggers(self, name: str) -> list[Logger] | bool:
+        """Return the loggers; a short run leaves W&B alone."""
+        return run_loggers(self.directory, "disabled") if self.short_run else super().run_loggers(name)
+
     def run_callbacks(self) -> list[Callback]:
-        """Return checkpoints and, unless W&B is off, the report to it."""
+        """Return checkpoints, what stops a run that is lost, and, unless W&B is off, the report to it."""
+        if self.short_run:
+            return []
         directory = self.directory / "checkpoints"
         self._best = BestCheckpoint(directory, self.model.monitor, self.model.monitor_mode)
         last = LastCheckpoint(directory / LAST, self._every)
         tracked = requested_wandb_mode(self._get(self.config, "wandb")) != "disabled"
-        return [self._best, last, *([WandbReport()] if tracked else [])]
+        given = as_list(self._get(self.config_init, "trainer")["callbacks"])
+        stops = [] if any(isinstance(callback, StopOnNonFinite) for callback in given) else [StopOnNonFinite()]
+        return [self._best, last, *stops, *([WandbReport()] if tracked else [])]
 
     def how_to_resume(self) -> str:
         """Return the command that trains on, where there is a checkpoint."""

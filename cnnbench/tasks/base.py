@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from timm.layers import to_2tuple
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from cnnbench.errors import UserError
 from cnnbench.models import check_input_size, create_model, pretrained_cfg
@@ -183,13 +184,16 @@ class Task(LightningModule, ABC):
             return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def lr_scheduler_step(self, scheduler: Scheduler, metric: Any | None) -> None:
-        """Set the learning rate of the next step; timm's schedules count updates."""
-        scheduler.step_update(num_updates=self.trainer.global_step)
+    def lr_scheduler_step(self, scheduler: Scheduler | LRScheduler, metric: Any | None) -> None:
+        """Set the learning rate of the next step; timm's schedules count updates, the finder's does not."""
+        if isinstance(scheduler, Scheduler):
+            scheduler.step_update(num_updates=self.trainer.global_step)
+        else:
+            super().lr_scheduler_step(scheduler, metric)
 
     def on_train_start(self) -> None:
         """Set the learning rate of the first step, which in a resumed run is not the schedule's first."""
-        if scheduler := self.lr_schedulers():
+        if isinstance(scheduler := self.lr_schedulers(), Scheduler):
             self.lr_scheduler_step(scheduler, None)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

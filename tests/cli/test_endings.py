@@ -1,5 +1,6 @@
 """How a command ends that cannot write, is stopped, loses its reader or meets a mistake of ours."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -89,3 +90,13 @@ def test_a_reader_who_leaves():
     command = f"{sys.executable} -u -m cnnbench models lenet5 | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_a_loss_that_is_lost(mistake):
+    """The second epoch begins with a rate that no network survives; the first one's checkpoints stay."""
+    schedule = ("--model.optim.sched=step", "--model.optim.decay_epochs=1", "--model.optim.decay_rate=1e30")
+    message = mistake(*LENET5, *schedule, "--model.optim.warmup_epochs=0", leaves_run=True)
+    assert "is not finite since step" in message
+    assert "the batch of step" in message
+    kept = Path(re.search(r"the checkpoint from before it is (\S+);", message)[1])
+    assert all(value.isfinite().all() for value in torch.load(kept, weights_only=True)["state_dict"].values())

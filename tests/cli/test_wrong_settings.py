@@ -55,7 +55,7 @@ OPTIONS = {
     "--lr 0.1": "unknown key 'lr'; did you mean 'model.optim.lr'?",
     "--epochs 3": "'trainer.max_epochs'",
     "--seed 3": "did you mean 'seed_everything'?",
-    "--batch-size 3": "did you mean 'data.batch_size'?",
+    "--batch-size 3": "did you mean 'data.batch_size'",
     "--verbose true": "unknown key 'verbose'",  # of `test`
     "resnet18": "give a model as --model.name resnet18",
     "--config": "-c/--config: expected one argument",

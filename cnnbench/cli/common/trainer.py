@@ -127,10 +127,10 @@ class RunCLI(LightningCLI):
         self.directory = continued or create_run_directory(self._root, name, self.command)
         if settings["logger"] in (None, True):
             kwargs["logger"] = self.run_loggers(name)
-        callbacks = [*_as_list(settings["callbacks"]), RunStart(self), *self.run_callbacks()]
+        callbacks = [*as_list(settings["callbacks"]), RunStart(self), *self.run_callbacks()]
         if settings["enable_progress_bar"] is not False:
             callbacks.append(RunProgress())
-        plugins = [*_as_list(settings["plugins"]), AtomicCheckpointIO()]
+        plugins = [*as_list(settings["plugins"]), AtomicCheckpointIO()]
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
     def how_to_resume(self) -> str:
@@ -248,7 +248,8 @@ def _signal_of(error: BaseException) -> int:
     return signal.SIGINT if stopped else 0
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """Return a setting that may be one, several or none as a list."""
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]

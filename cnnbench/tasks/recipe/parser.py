@@ -8,6 +8,8 @@ from typing import Any, NoReturn, get_type_hints
 from jsonargparse import ActionYesNo
 from lightning.pytorch.cli import LightningArgumentParser
 
+from cnnbench.callbacks.ema import EMA  # noqa: F401  recipes may name it: what is imported is found
+from cnnbench.callbacks.non_finite import StopOnNonFinite  # noqa: F401
 from cnnbench.callbacks.tracking import WandbMode
 from cnnbench.errors import UserError, did_you_mean
 from cnnbench.tasks.recipe.config_file import check_config_file
