@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cnnbench.data import checks
 from cnnbench.data.pixels import normalized
-from cnnbench.data.samplers import EvalSampler, TrainSampler
+from cnnbench.data.samplers import EvalSampler, TrainSampler, owner
 from cnnbench.errors import UserError
 
 Batch = dict[str, Tensor]
@@ -27,7 +27,9 @@ class ImageDataModule(LightningDataModule):
     this epoch.
 
     Training drops the last, smaller batch of an epoch, unless it is the only one: BatchNorm fails on a batch
-    of one sample, and other samples are left out in the next epoch. Evaluation visits every sample once.
+    of one sample, and other samples are left out in the next epoch. Evaluation visits every sample once. Where its
+    batches do not go round among several processes, some run one that another counts, so that all take the same
+    number of steps: it carries `repeated`, and `counted` tells what of a batch is to be counted.
 
     Attributes:
         num_classes: Number of classes.
@@ -104,7 +106,15 @@ class ImageDataModule(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch; Lightning's own walk through collections of any kind takes longer than a small step."""
-        return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        here = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        return here | {"repeated": torch.tensor(True)} if self._is_repeated(batch) else here
+
+    def _is_repeated(self, batch: Batch) -> bool:
+        """Return whether another process counts this batch, which is still where the loader put it: on the CPU."""
+        processes, rank = self._processes()
+        return (
+            processes > 1 and "key" not in batch and owner(int(batch["index"][0]), self.batch_size, processes) != rank
+        )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment a training batch, and normalise any batch, on its device and in the trainer's precision."""
@@ -141,6 +151,11 @@ class ImageDataModule(LightningDataModule):
     def _processes(self) -> tuple[int, int]:
         """Return (number of processes, this one's rank)."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+
+
+def counted(batch: Batch) -> slice:
+    """Return the rows of an evaluated batch that count: all, or none where another process counts them."""
+    return slice(0 if "repeated" in batch else None)
 
 
 def _run_seed() -> int:

@@ -16,5 +16,6 @@ def quieten() -> None:
         ".*callbacks used to create the checkpoint.*",
         ".*dirpath has changed from.*",  # a run that resumes another has its own directory
         ".*the WeightAveraging callback.*",
+        ".*was called before the ``update`` method.*",  # a process whose batches another counts
     ):
         warnings.filterwarnings("ignore", message)
