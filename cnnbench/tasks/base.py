@@ -12,10 +12,12 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from timm.layers import to_2tuple
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from cnnbench.errors import UserError
 from cnnbench.models import check_input_size, create_model, pretrained_cfg
 from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
+from cnnbench.tasks.sharding import shard, whole
 
 SEEDS_AT_A_TIME = 64  # steps
 
@@ -115,6 +117,8 @@ class Task(LightningModule, ABC):
         if data is not None:
             check_input_size(self.network, self.hparams.in_chans, to_2tuple(data.image_size))
         self._own_norms = _norms_with_a_forward_of_their_own(self.network)
+        if self.device_mesh is not None and not isinstance(self.network, FSDPModule):
+            shard(self.network, self.trainer.strategy)
         if self.hparams.compile and self.network._compiled_call_impl is None:
             self.network.compile()  # in place: the keys of the state dict stay as they are
 
@@ -196,8 +200,14 @@ class Task(LightningModule, ABC):
         """Log the learning rate and the norm of the gradient before it is clipped."""
         if self.is_logging_step:
             gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-            self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+            self.log("train/grad_norm", whole(torch.nn.utils.get_total_norm(gradients)))
             self.log("train/lr", optimizer.param_groups[0]["lr"])
+
+    def on_validation_epoch_start(self) -> None:
+        """Let all processes evaluate with the statistics of the first, which are saved; DDP does so by itself."""
+        if isinstance(self.network, FSDPModule):
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def configure_gradient_clipping(
         self,
