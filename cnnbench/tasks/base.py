@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from cnnbench.errors import UserError
 from cnnbench.models import check_input_size, create_model, pretrained_cfg
 from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
-from cnnbench.tasks.sharding import shard, whole
+from cnnbench.tasks.sharding import FullyShardedStrategy, shard, whole
 
 SEEDS_AT_A_TIME = 64  # steps
 
@@ -117,10 +117,17 @@ class Task(LightningModule, ABC):
         if data is not None:
             check_input_size(self.network, self.hparams.in_chans, to_2tuple(data.image_size))
         self._own_norms = _norms_with_a_forward_of_their_own(self.network)
-        if self.device_mesh is not None and not isinstance(self.network, FSDPModule):
-            shard(self.network, self.trainer.strategy)
+        if self.device_mesh is not None:
+            self._shard()
         if self.hparams.compile and self.network._compiled_call_impl is None:
             self.network.compile()  # in place: the keys of the state dict stay as they are
+
+    def _shard(self) -> None:
+        strategy = self.trainer.strategy
+        if not isinstance(strategy, FullyShardedStrategy):
+            raise UserError(f"trainer.strategy is {type(strategy).__name__}; what divides a network here is fsdp2")
+        if not isinstance(self.network, FSDPModule):
+            shard(self.network, self.device_mesh["data_parallel"])
 
     def on_fit_start(self) -> None:
         """Refuse a network that `sync_batchnorm` has made another: torch replaces what only derives from BatchNorm.

@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from torch.optim import Optimizer
@@ -43,7 +44,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
         """
         if getattr(self.precision_plugin, "scaler", None) is not None:
             raise UserError("trainer.precision 16-mixed does not go with trainer.strategy fsdp2; bf16-mixed does")
-        if trainer.world_size > 1 and self._layer_sync is not None:
+        if self._layer_sync is not None:
             raise UserError("trainer.sync_batchnorm does not go with trainer.strategy fsdp2; it does with ddp")
         super().setup(trainer)
 
@@ -84,19 +85,13 @@ StrategyRegistry.register(
 )
 
 
-def shard(network: nn.Module, strategy: ModelParallelStrategy) -> None:
-    """Divide a network's parameters among the processes; each of its blocks is gathered when its turn comes.
+def shard(network: nn.Module, mesh: DeviceMesh) -> None:
+    """Divide a network's parameters among the processes of a mesh; each of its blocks is gathered when its turn comes.
 
     Args:
         network: Called as a whole by its forward.
-        strategy: The Trainer's.
-
-    Raises:
-        UserError: It is another strategy than `fsdp2`.
+        mesh: One-dimensional.
     """
-    if not isinstance(strategy, FullyShardedStrategy):
-        raise UserError(f"trainer.strategy is {type(strategy).__name__}; the one that divides a network is fsdp2")
-    mesh = strategy.device_mesh["data_parallel"]
     network.to(memory_format=torch.contiguous_format)  # FSDP2 takes no other; activations may have another
     for block in blocks(network):
         fully_shard(block, mesh=mesh)
