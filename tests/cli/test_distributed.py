@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from forked import run_forked
+from forked import LIMIT, free_port, run_forked
 
 CPU = ("--trainer.accelerator", "cpu", "--wandb", "disabled")
 ALONE = ("--trainer.devices", 1, "--trainer.strategy", "auto")
@@ -114,14 +114,48 @@ def test_validation_within_training_is_that_of_its_checkpoint_in_one_process(tra
         assert within[key] == pytest.approx(alone[key], rel=1e-12), key
 
 
-def test_lightning_starts_the_processes_and_one_of_them_speaks(tmp_path, configs, sets):
-    recipe = ("--config", configs / "mnist/lenet5.yaml", *of(sets[37]), "--trainer.default_root_dir", tmp_path / "runs")
-    words = ("-m", "cnnbench", "fit", *recipe, *CPU, *together(2), "--trainer.max_epochs", 2)
+def start(*words):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *map(str, words)], capture_output=True, text=True, env=environment, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("epoch 2/2") == 1
-    (checkpoint,) = (tmp_path / "runs").rglob("best.ckpt")
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, *map(str, words)], stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def printed(*running):
+    """What processes print to the end of all, each of which succeeds."""
+    out = []
+    for process in running:
+        said, complaint = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, said + complaint
+        out.append(said)
+    return "".join(out)
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory, configs, sets):
+    """What a command prints that starts two processes itself, and the root of its run."""
+    root = tmp_path_factory.mktemp("launched")
+    recipe = ("--config", configs / "mnist/lenet5.yaml", *of(sets[37]), "--trainer.default_root_dir", root)
+    out = printed(start("-m", "cnnbench", "fit", *recipe, *CPU, *together(2), "--trainer.max_epochs", 2))
+    return out, root
+
+
+def test_lightning_starts_the_processes_and_one_of_them_speaks(launched):
+    out, root = launched
+    assert out.count("epoch 2/2") == 1
+    (checkpoint,) = root.rglob("best.ckpt")
     assert torch.load(checkpoint, weights_only=True)["global_step"] in (5, 10)  # 79 images, 2 x 8 a step
+
+
+def test_two_nodes_under_torchrun_train_as_two_processes_of_one(launched, tmp_path, configs, sets):
+    root, port = tmp_path / "runs", free_port()
+    recipe = ("--config", configs / "mnist/lenet5.yaml", *of(sets[37]), "--trainer.default_root_dir", root)
+    command = ("-m", "cnnbench", "fit", *recipe, *CPU, "--trainer.devices", 1, "--trainer.strategy", "ddp")
+    nodes = ("--nnodes", 2, "--nproc_per_node", 1, "--master_addr", "127.0.0.1", "--master_port", port)
+    longer = ("--trainer.num_nodes", 2, "--trainer.max_epochs", 2)
+    out = printed(
+        *(start("-m", "torch.distributed.run", *nodes, "--node_rank", rank, *command, *longer) for rank in (0, 1))
+    )
+    assert out.count("epoch 2/2") == 1
+    (metrics,) = root.rglob("metrics.csv")
+    (theirs,) = launched[1].rglob("metrics.csv")
+    assert metrics.read_text() == theirs.read_text()
