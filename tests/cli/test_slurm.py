@@ -14,7 +14,7 @@ RANKS = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
 STEPS = ("--trainer.limit_train_batches", 6, "--trainer.log_every_n_steps", 1, "--trainer.max_epochs", 2)
 
 
-class TimeIsUp(Exception):
+class TimeIsUpError(Exception):
     """What SLURM does some seconds after its signal."""
 
 
@@ -39,9 +39,9 @@ def test_a_job_is_requeued_and_goes_on(asked, tmp_path, configs, command, monkey
     def end(task, *args):
         if task.trainer.global_step == 8:
             os.kill(os.getpid(), signal.SIGUSR1)
-            raise TimeIsUp
+            raise TimeIsUpError
 
-    with monkeypatch.context() as patched, pytest.raises(TimeIsUp):
+    with monkeypatch.context() as patched, pytest.raises(TimeIsUpError):
         patched.setattr(ClassificationTask, "on_train_batch_end", end)
         main([*map(str, words), "--trainer.default_root_dir", str(root), "--wandb", "disabled"])
     assert asked.read_text() == "requeue 42\n"
