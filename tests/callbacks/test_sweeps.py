@@ -84,7 +84,7 @@ def test_each_agent_trains_with_the_settings_that_it_was_given(swept):
     server, folder = swept
     assert [settings["model.optim.lr"] for _, settings in server.sweep.handed_out.values()] == [0.001, 0.01]
     assert len({agent for agent, _ in server.sweep.handed_out.values()}) == 2
-    configs = [yaml.safe_load(path.read_text()) for path in (folder / "runs").rglob("config.yaml")]
+    configs = [yaml.safe_load(path.read_text()) for path in (folder / "runs/lenet5").glob("*/config.yaml")]
     trained = {(config["model"]["init_args"]["optim"]["lr"], config["seed_everything"]) for config in configs}
     assert trained == {(0.001, 3), (0.01, 3)}
 

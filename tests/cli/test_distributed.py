@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -116,18 +118,20 @@ def test_validation_within_training_is_that_of_its_checkpoint_in_one_process(tra
 
 def start(*words):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, *map(str, words)], stdout=pipe, stderr=pipe, text=True, env=environment)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    return subprocess.Popen([sys.executable, *map(str, words)], env=environment, **options)
 
 
 def printed(*running):
     """What processes print to the end of all, each of which succeeds."""
-    out = []
-    for process in running:
-        said, complaint = process.communicate(timeout=LIMIT)
-        assert process.returncode == 0, said + complaint
-        out.append(said)
-    return "".join(out)
+    try:
+        outputs = [process.communicate(timeout=LIMIT) for process in running]
+    finally:
+        for process in running:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it has started too
+    assert not any(process.returncode for process in running), outputs
+    return "".join(out for out, _ in outputs)
 
 
 @pytest.fixture(scope="module")

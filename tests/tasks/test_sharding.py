@@ -15,7 +15,6 @@ from cnnbench.tasks.sharding import FullyShardedStrategy, blocks, shard, whole
 # the smallest of each way to build a network: rows of blocks, rows within rows, dictionaries of blocks, attributes
 NETWORKS = [
     ("lenet5", 32),
-    ("vgg11_bn", 32),
     ("googlenet", 64),
     ("resnet18", 32),
     ("densenet121", 32),
@@ -77,7 +76,7 @@ def test_so_does_one_of_timms_that_is_not_written_here(name, image_size, mesh):
     ("name", "kinds"),
     [
         ("resnet50", {"Bottleneck": 16, "Linear": 1}),
-        ("vgg16", {"Conv2d": 6, "Linear": 1}),
+        ("vgg16", {"Conv2d": 6, "ConvMlp": 1, "PooledHead": 1}),
         ("vit_base_patch16_224", {"Block": 12}),
     ],
 )

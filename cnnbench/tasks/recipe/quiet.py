@@ -16,6 +16,7 @@ def quieten() -> None:
         ".*callbacks used to create the checkpoint.*",
         ".*dirpath has changed from.*",  # a run that resumes another has its own directory
         ".*the WeightAveraging callback.*",
+        ".*returned a view tensor.*",  # of a block that fsdp2 gathers; no network here writes into one
         ".*was called before the ``update`` method.*",  # a process whose batches another counts
     ):
         warnings.filterwarnings("ignore", message)
