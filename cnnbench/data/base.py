@@ -112,9 +112,8 @@ class ImageDataModule(LightningDataModule):
     def _is_repeated(self, batch: Batch) -> bool:
         """Return whether another process counts this batch, which is still where the loader put it: on the CPU."""
         processes, rank = self._processes()
-        return (
-            processes > 1 and "key" not in batch and owner(int(batch["index"][0]), self.batch_size, processes) != rank
-        )
+        first = [] if "key" in batch else batch["index"][:1].tolist()  # images that could not be read may be missing
+        return any(owner(index, self.batch_size, processes) != rank for index in first)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment a training batch, and normalise any batch, on its device and in the trainer's precision."""
