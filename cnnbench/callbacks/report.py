@@ -48,7 +48,8 @@ class WandbReport(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
         """Count the batch, and keep its worst mistakes."""
-        labels, logits = batch["label"], outputs["logits"]
+        logits = outputs["logits"]
+        labels = batch["label"][: len(logits)]  # none, where another process counts the batch
         predicted = logits.argmax(dim=1)
         classes = len(self._confusion)
         counts = torch.bincount(labels * classes + predicted, minlength=classes**2)
@@ -121,7 +122,7 @@ class WandbReport(Callback):
                 _log_checkpoint(logger.experiment, Path(checkpoint.best_model_path), epoch)
 
     def _worst(self, mistakes: list[Mistake]) -> list[Mistake]:
-        return sorted(mistakes, key=lambda mistake: -mistake.loss)[: self.worst]
+        return sorted(mistakes, key=lambda mistake: (-mistake.loss, mistake.index))[: self.worst]
 
 
 def _confusion_chart(confusion: Tensor, names: list[str]) -> Any:

@@ -42,7 +42,7 @@ class FitCLI(RunCLI):
         short_runs.add_options(parser)
 
     def before_instantiate_classes(self) -> None:
-        """Learn whether it is to train, and from what on: refuse what does not fit, clear away what a kill left there."""
+        """Learn whether it is to train and from what on, refuse what does not fit, clear away what a kill left."""
         settings = self.config[self.command]
         self.short_run = short_runs.take_choice(settings)
         self._every = Interval.parse(settings.checkpoint_every)

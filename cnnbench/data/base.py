@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cnnbench.data import checks
 from cnnbench.data.pixels import normalized
-from cnnbench.data.samplers import EvalSampler, TrainSampler
+from cnnbench.data.samplers import EvalSampler, TrainSampler, owner
 from cnnbench.errors import UserError
 
 Batch = dict[str, Tensor]
@@ -27,7 +27,9 @@ class ImageDataModule(LightningDataModule):
     this epoch.
 
     Training drops the last, smaller batch of an epoch, unless it is the only one: BatchNorm fails on a batch
-    of one sample, and other samples are left out in the next epoch. Evaluation visits every sample once.
+    of one sample, and other samples are left out in the next epoch. Evaluation visits every sample once. Where its
+    batches do not go round among several processes, some run one that another counts, so that all take the same
+    number of steps: it carries `repeated`, and `counted` tells what of a batch is to be counted.
 
     Attributes:
         num_classes: Number of classes.
@@ -109,7 +111,14 @@ class ImageDataModule(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch; Lightning's own walk through collections of any kind takes longer than a small step."""
-        return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        here = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        return here | {"repeated": torch.tensor(True)} if self._is_repeated(batch) else here
+
+    def _is_repeated(self, batch: Batch) -> bool:
+        """Return whether another process counts this batch, which is still where the loader put it: on the CPU."""
+        processes, rank = self._processes()
+        first = [] if "key" in batch else batch["index"][:1].tolist()  # images that could not be read may be missing
+        return any(owner(index, self.batch_size, processes) != rank for index in first)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment a training batch, and normalise any batch, on its device and in the trainer's precision."""
@@ -163,6 +172,11 @@ class _PunctualLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Batch]:
         yield from super().__iter__()
+
+
+def counted(batch: Batch) -> slice:
+    """Return the rows of an evaluated batch that count: all, or none where another process counts them."""
+    return slice(0 if "repeated" in batch else None)
 
 
 def _run_seed() -> int:

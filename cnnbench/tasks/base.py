@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from timm.layers import to_2tuple
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LRScheduler
 
 from cnnbench.errors import UserError
@@ -19,6 +20,7 @@ from cnnbench.models import check_input_size, create_model, pretrained_cfg
 from cnnbench.tasks.clipping import clip
 from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
 from cnnbench.tasks.record import record
+from cnnbench.tasks.sharding import FullyShardedStrategy, shard, whole
 from cnnbench.tasks.steps import check_whole_steps, images_per_step
 
 SEEDS_AT_A_TIME = 64  # steps
@@ -120,8 +122,17 @@ class Task(LightningModule, ABC):
         if data is not None:
             check_input_size(self.network, self.hparams.in_chans, to_2tuple(data.image_size))
         self._own_norms = _norms_with_a_forward_of_their_own(self.network)
+        if self.device_mesh is not None:
+            self._shard()
         if self.hparams.compile and self.network._compiled_call_impl is None:
             self.network.compile()  # in place: the keys of the state dict stay as they are
+
+    def _shard(self) -> None:
+        strategy = self.trainer.strategy
+        if not isinstance(strategy, FullyShardedStrategy):
+            raise UserError(f"trainer.strategy is {type(strategy).__name__}; what divides a network here is fsdp2")
+        if not isinstance(self.network, FSDPModule):
+            shard(self.network, self.device_mesh["data_parallel"])
 
     def on_fit_start(self) -> None:
         """Refuse a network that `sync_batchnorm` has made another: torch replaces what only derives from BatchNorm.
@@ -213,8 +224,14 @@ class Task(LightningModule, ABC):
         """Log the learning rate and the norm of the gradient before it is clipped."""
         if self.is_logging_step:
             gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-            self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+            self.log("train/grad_norm", whole(torch.nn.utils.get_total_norm(gradients)))
             self.log("train/lr", max(group["lr"] for group in optimizer.param_groups))
+
+    def on_validation_epoch_start(self) -> None:
+        """Let all processes evaluate with the statistics of the first, which are saved; DDP does so by itself."""
+        if isinstance(self.network, FSDPModule):
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def configure_gradient_clipping(
         self,

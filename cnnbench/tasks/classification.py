@@ -10,6 +10,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
+from cnnbench.data.base import counted
 from cnnbench.errors import UserError
 from cnnbench.models import list_models, model_info
 from cnnbench.tasks.base import Task
@@ -188,25 +189,27 @@ class ClassificationTask(Task):
             self._hits = torch.tensor(hits)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Update the metrics; return loss (B,) and logits (B, num_classes) for the callbacks."""
+        """Update the metrics; return loss (B,) and logits (B, num_classes) of what counts."""
         return self._evaluate(batch, "val", self.val_metrics)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Update the metrics; return loss (B,) and logits (B, num_classes) for the callbacks."""
+        """Update the metrics; return loss (B,) and logits (B, num_classes) of what counts."""
         return self._evaluate(batch, "test", self.test_metrics)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return index (B,), probabilities (B, num_classes) and, where known, label (B,)."""
-        probabilities = self(batch["image"]).float().softmax(dim=1)
-        known = {key: batch[key] for key in ("index", "label") if key in batch}
+        rows = counted(batch)
+        probabilities = self(batch["image"]).float().softmax(dim=1)[rows]
+        known = {key: batch[key][rows] for key in ("index", "label") if key in batch}
         return {"probabilities": probabilities, **known}
 
     def _evaluate(self, batch: dict[str, Tensor], stage: str, metrics: nn.ModuleDict) -> dict[str, Tensor]:
-        logits = self(batch["image"]).float()
-        labels = batch["label"]
+        rows = counted(batch)
+        logits, labels = self(batch["image"]).float()[rows], batch["label"][rows]
         losses = F.cross_entropy(logits, labels, reduction="none")
         for key, metric in metrics.items():
-            metric.update(losses) if key == "loss" else metric.update(logits, labels)
+            if len(labels):
+                metric.update(losses) if key == "loss" else metric.update(logits, labels)
             self.log(f"{stage}/{key}", metric, on_step=False, on_epoch=True)
         return {"losses": losses, "logits": logits}
 
@@ -223,7 +226,7 @@ def _evaluation_metrics(num_classes: int) -> nn.ModuleDict:
 
 
 class _Mean(MeanMetric):
-    """Sums in float64 and returns float32, which then does not show in what order processes were summed."""
+    """Sums in float64, so that the number of processes shows in the last digits of 15 at most."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -233,9 +236,6 @@ class _Mean(MeanMetric):
         super()._apply(*args, **kwargs)
         # a Trainer with precision bf16-true casts every module, this one too
         return self if self._dtype_convert else self.set_dtype(_SUM_DTYPE)
-
-    def compute(self) -> Tensor:
-        return super().compute().float()
 
 
 def _mixing(mixup: float, cutmix: float, num_classes: int) -> v2.Transform | None:

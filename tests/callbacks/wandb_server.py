@@ -6,16 +6,42 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from threading import Lock, Thread
 from typing import Any
 
+import yaml
+
 ENTITY = "tester"
+
+
+class Sweep:
+    """A grid of settings, handed out one after another to the agents that ask, whichever machine they are on."""
+
+    def __init__(self, config: str) -> None:
+        self.config = config  # YAML
+        parameters = yaml.safe_load(config)["parameters"]
+        points = product(*(parameter["values"] for parameter in parameters.values()))
+        self.waiting = [dict(zip(parameters, point, strict=True)) for point in points]
+        self.handed_out: dict[str, tuple[str, dict[str, Any]]] = {}  # agent and settings, by the run's name
+
+    def command(self, agent: str, is_busy: bool) -> list[dict[str, Any]]:
+        """Return what an agent is to do now."""
+        if is_busy:
+            return []
+        if not self.waiting:
+            return [{"type": "exit"}]
+        settings = self.waiting.pop(0)
+        run = f"run{len(self.handed_out)}"
+        self.handed_out[run] = agent, settings
+        args = {key: {"value": value} for key, value in settings.items()}
+        return [{"type": "run", "run_id": run, "program": "", "args": args}]
 
 
 class WandbServer(ThreadingHTTPServer):
     """What a run has sent: variables of `operations` by name, `history` rows, uploaded `files` by path.
 
-    Once `lost` is set it answers nothing more.
+    A `sweep` that was created here is handed out to its agents. Once `lost` is set it answers nothing more.
     """
 
     daemon_threads = True
@@ -27,6 +53,7 @@ class WandbServer(ThreadingHTTPServer):
         self.history: list[dict[str, Any]] = []
         self.exit_codes: list[int] = []
         self.files: dict[str, bytes] = {}
+        self.sweep: Sweep | None = None
         self.lost = False
         self.lock = Lock()
 
@@ -121,6 +148,25 @@ def _artifact_files(server: WandbServer, variables: dict[str, Any]) -> dict[str,
     return {"createArtifactFiles": {"files": {"edges": edges}}}
 
 
+def _sweep(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    server.sweep = Sweep(variables["config"])
+    project = {"id": "P1", "name": variables["projectName"], "entity": {"id": "E1", "name": ENTITY}}
+    return {"upsertSweep": {"sweep": {"name": "sweep1", "project": project}, "configValidationWarnings": []}}
+
+
+def _sweep_with_runs(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    return {"project": {"sweep": {"id": "S1", "name": "sweep1", "config": server.sweep.config, "runs": {"edges": []}}}}
+
+
+def _agent(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    return {"createAgent": {"agent": {"id": f"agent{len(server.operations['CreateAgent'])}"}}}
+
+
+def _heartbeat(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    commands = server.sweep.command(variables["id"], is_busy=any(json.loads(variables["runState"]).values()))
+    return {"agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": json.dumps(commands)}}
+
+
 _ANSWERS: dict[str, Callable[[WandbServer, dict[str, Any]], dict[str, Any]]] = {
     "Viewer": _viewer,
     "UpsertBucket": _run,
@@ -130,6 +176,10 @@ _ANSWERS: dict[str, Callable[[WandbServer, dict[str, Any]], dict[str, Any]]] = {
     "CreateArtifact": _artifact,
     "CreateArtifactManifest": _artifact_manifest,
     "CreateArtifactFiles": _artifact_files,
+    "UpsertSweep": _sweep,
+    "SweepWithRuns": _sweep_with_runs,
+    "CreateAgent": _agent,
+    "Heartbeat": _heartbeat,
     "CommitArtifact": lambda server, variables: {"commitArtifact": {"artifact": {"id": "A", "digest": ""}}},
 }
 
