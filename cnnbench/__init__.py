@@ -29,6 +29,7 @@ _PUBLIC = {
     "ImageFolderDataModule": "cnnbench.data",
     "BatchAugmentation": "cnnbench.data",
     "FolderAugmentation": "cnnbench.data",
+    "Finetuning": "cnnbench.callbacks.finetuning",
     "UserError": "cnnbench.errors",
     "main": "cnnbench.cli.main",
 }

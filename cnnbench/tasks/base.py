@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cnnbench.errors import UserError
 from cnnbench.models import check_input_size, create_model, pretrained_cfg
-from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
+from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler, scale_learning_rates
 
 SEEDS_AT_A_TIME = 64  # steps
 
@@ -28,8 +28,11 @@ class Task(LightningModule, ABC):
 
     Attributes:
         network: The network, once it is built.
-        create_network: Builds it, called with `pretrained`, `weights`, `num_classes`, `in_chans` and `model_args`; set
-            another before training to train a network that has no name.
+        create_network: Builds it, called with `pretrained`, `weights`, `num_classes`, `in_chans` and `model_args`, and
+            where there are `weights` with `class_names`; set another before training to train a network that has no
+            name.
+        learning_rates: Returns the factor of the learning rate of each parameter, by its name in the network, which it
+            is called with; None: 1 for all.
 
     Args:
         name: Name of the model, as `python -m cnnbench models` lists them.
@@ -71,6 +74,7 @@ class Task(LightningModule, ABC):
         self.optim = OptimConfig.of(optim)
         self.network: nn.Module | None = None
         self.create_network: Callable[..., nn.Module] = partial(create_model, name, source=source)
+        self.learning_rates: Callable[[nn.Module], Mapping[str, float]] | None = None
         hparams |= {"name": name, "source": source, "model_args": dict(model_args or {})}
         hparams |= {"pretrained": pretrained, "weights": weights}
         hparams |= {"num_classes": num_classes, "in_chans": in_chans, "optim": vars(self.optim).copy()}
@@ -144,11 +148,14 @@ class Task(LightningModule, ABC):
         hparams = self.hparams
         if hparams.num_classes is None or hparams.in_chans is None:
             raise UserError(f"{hparams.name}: give num_classes and in_chans, or a data module that tells them")
+        weights = None if from_scratch else hparams.weights
+        of_classes = {"class_names": getattr(self._data, "class_names", None)} if weights else {}
         self.network = self.create_network(
             pretrained=hparams.pretrained and not from_scratch,
-            weights=None if from_scratch else hparams.weights,
+            weights=weights,
             num_classes=hparams.num_classes,
             in_chans=hparams.in_chans,
+            **of_classes,
             **hparams.model_args,
         )
         if hparams.channels_last:
@@ -160,6 +167,8 @@ class Task(LightningModule, ABC):
     def configure_optimizers(self) -> dict[str, Any]:
         """Create optimiser and per-step schedule from the `optim` block."""
         optimizer = create_optimizer(self.network, self.optim)
+        if self.learning_rates is not None:
+            scale_learning_rates(optimizer, self.network, self.learning_rates(self.network))
         self.trainer.fit_loop.setup_data()  # as the next line does, but also where max_steps alone ends the run
         updates = self.trainer.estimated_stepping_batches
         if updates == float("inf"):
@@ -167,6 +176,8 @@ class Task(LightningModule, ABC):
         batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         scheduler = create_scheduler(optimizer, self.optim, int(updates), max(1, int(np.ceil(batches))))
         if scheduler is None:
+            for group in optimizer.param_groups:
+                group["lr"] *= group.get("lr_scale", 1.0)  # which timm's schedules do
             return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
