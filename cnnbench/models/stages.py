@@ -45,8 +45,8 @@ def stages_of(network: nn.Module) -> list[Part]:
     """Return the stages of a network, from the images to the classifier, which is in none.
 
     A stage ends with a module of `feature_info` and begins where the one before ended, in the order in which the
-    network registers its modules; what stands between the last of them and the classifier belongs to the last stage. A stretch without parameters,
-    such as a last pooling, is no stage.
+    network registers its modules; what stands between the last of them and the classifier belongs to the last stage.
+    A stretch without parameters, such as a last pooling, is no stage.
 
     Args:
         network: Of timm's contract: its `feature_info` names a module for each feature map.

@@ -146,7 +146,7 @@ def test_rates_are_by_stage_and_norms_do_not_decay(tmp_path, weights, sched):
 
 
 def test_gradual_unfreezing_is_printed_and_logged_at_every_change(tmp_path, weights, capsys):
-    task, trainer = fit(tmp_path, weights, Finetuning("gradual", stages=2, unfreeze_every=2), max_epochs=7)
+    task, _ = fit(tmp_path, weights, Finetuning("gradual", stages=2, unfreeze_every=2), max_epochs=7)
     expected = [count(task, *STAGES[5 - n :], "fc") for n in (0, 0, 1, 1, 2, 2, 2)]
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("train/trainable_parameters")

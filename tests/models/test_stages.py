@@ -89,7 +89,7 @@ def test_auxiliary_heads_are_of_the_classifier():
 def test_what_cannot_be_cut_is_said():
     with pytest.raises(UserError, match="resnet18 has no classifier to train"):
         classifier_of(create_model("resnet18", num_classes=0, **SMALL))
-    with pytest.raises(UserError, match="mvitv2_tiny cannot be cut into stages: its feature_info names 'block.0'"):
+    with pytest.raises(UserError, match=r"mvitv2_tiny cannot be cut into stages: its feature_info names 'block\.0'"):
         stages_of(on_meta("mvitv2_tiny", source="timm"))
     with pytest.raises(UserError, match="Linear cannot be cut into stages: its feature_info is missing"):
         stages_of(nn.Linear(1, 1))
