@@ -1,6 +1,9 @@
 """Fine-tuning against what it promises: what changes, what stays to the last bit, rates, and resuming."""
 
+import os
 import re
+import subprocess
+import sys
 
 import lightning.pytorch as pl
 import pytest
@@ -232,3 +235,41 @@ def test_a_head_that_is_not_there_cannot_be_trained(tmp_path, weights):
 def test_wrong_options_are_named(options, named):
     with pytest.raises(UserError, match=named):
         Finetuning(**options)
+
+
+# Lightning starts the program that calls it once more, for the second process.
+TWO_PROCESSES = """
+import sys
+
+import lightning.pytorch as pl
+import torch
+
+from cnnbench import ClassificationTask, DigitsDataModule, Finetuning, OptimConfig
+
+path, weights = sys.argv[1:]
+small = {"channels": (8, 16, 24, 32), "layers": (1, 1, 1, 1)}
+task = ClassificationTask("resnet18", weights=weights, model_args=small, optim=OptimConfig("sgd", lr=0.1))
+trainer = pl.Trainer(
+    callbacks=[Finetuning("gradual")], max_epochs=3, limit_val_batches=1, logger=False, enable_checkpointing=False,
+    enable_progress_bar=False, accelerator="cpu", devices=2, strategy="ddp",
+)
+trainer.fit(task, DigitsDataModule(batch_size=5, classes=[5, 6], images_per_class=10))
+torch.save(task.network.state_dict(), f"{path}/{trainer.global_rank}.pth")
+"""
+
+
+def test_the_processes_of_a_run_unfreeze_together(tmp_path, weights):
+    """DDP averages the gradients of what needed one when it was created; what unfreezes later must be among them."""
+    (tmp_path / "program.py").write_text(TWO_PROCESSES)
+    words = [sys.executable, tmp_path / "program.py", tmp_path, weights]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    ours, theirs, before = (
+        torch.load(path, weights_only=True) for path in (tmp_path / "0.pth", tmp_path / "1.pth", weights)
+    )
+    for key in ("fc.weight", "layer4.0.conv1.weight", "layer3.0.conv1.weight"):
+        assert torch.equal(ours[key], theirs[key])
+    assert not torch.equal(ours["layer3.0.conv1.weight"], before["layer3.0.conv1.weight"])
+    assert torch.equal(ours["layer2.0.conv1.weight"], before["layer2.0.conv1.weight"])
