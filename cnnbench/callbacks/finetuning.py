@@ -107,6 +107,8 @@ class Finetuning(Callback):
         if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
             name = type(trainer.strategy).__name__
             raise UserError(f"Finetuning is for one device or DDP: {name} does not see a parameter unfreeze")
+        if pl_module.network is not None:
+            pl_module.network.requires_grad_()  # a former run may have frozen it, and the optimiser is to have it all
         self._trained = None
         pl_module.learning_rates = self.learning_rates
 

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import lightning.pytorch as pl
 import pytest
@@ -60,11 +61,15 @@ class Recorder(Callback):
         self.steps.append({names[p]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]})
 
 
-def fit(tmp_path, weights, finetuning, *callbacks, data=InOrder, ckpt_path=None, source="cnnbench", **options):
+def fit(
+    tmp_path, weights, finetuning, *callbacks, data=InOrder, ckpt_path=None, source="cnnbench", compile=False, **options
+):
     """Return the task and the Trainer of a run, its rows of figures below `tmp_path`."""
     pl.seed_everything(0, verbose=False)
     optim = {"optimizer": "sgd", "lr": 0.1, "weight_decay": 0.01, "sched": "constant"} | options.pop("optim", {})
-    task = ClassificationTask("resnet18", source, weights=str(weights), model_args=SMALL, optim=OptimConfig(**optim))
+    task = ClassificationTask(
+        "resnet18", source, weights=str(weights), compile=compile, model_args=SMALL, optim=OptimConfig(**optim)
+    )
     options = {"max_epochs": 1, "log_every_n_steps": 1, "accelerator": "cpu", "limit_val_batches": 1} | options
     trainer = pl.Trainer(
         callbacks=[finetuning, *callbacks],
@@ -173,9 +178,12 @@ def test_the_optimizers_state_survives_unfreezing(tmp_path, weights):
     assert steps == {key: expected.get(stage_of(key), 0) for key in steps}
 
 
-def test_a_run_resumed_amid_unfreezing_ends_bit_identical(tmp_path, weights):
+@pytest.mark.parametrize("after_validation", [True, False])
+def test_a_run_resumed_amid_unfreezing_ends_bit_identical(tmp_path, weights, after_validation):
     def keep(folder):
-        return ModelCheckpoint(tmp_path / folder, filename="{epoch}", every_n_epochs=1, save_top_k=-1)
+        return ModelCheckpoint(
+            *(tmp_path / folder, "{epoch}"), save_top_k=-1, save_on_train_epoch_end=not after_validation
+        )
 
     options = {"max_epochs": 4, "optim": {"optimizer": "adamw", "lr": 1e-3, "sched": "cosine"}}
     whole = fit(tmp_path / "1", weights, Finetuning("gradual", lr_decay=0.5), keep("whole"), **options)
@@ -188,6 +196,21 @@ def test_a_run_resumed_amid_unfreezing_ends_bit_identical(tmp_path, weights):
     assert_identical(ours["state_dict"], theirs["state_dict"])
     assert_identical(ours["optimizer_states"], theirs["optimizer_states"])
     assert changed(whole[0], weights) == changed(resumed[0], weights) == set(STAGES[2:])
+
+
+def test_a_compiled_network_unfreezes(tmp_path, weights, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    task, _ = fit(tmp_path, weights, Finetuning("gradual"), max_epochs=2, compile=True)
+    assert changed(task, weights) == {"layer4"}
+
+
+def test_a_second_run_of_one_task_begins_anew(tmp_path, weights):
+    task, _ = fit(tmp_path, weights, Finetuning("feature_extraction"))
+    trainer = pl.Trainer(
+        callbacks=[Finetuning("last_stages")], logger=False, enable_progress_bar=False, accelerator="cpu", max_epochs=1
+    )
+    trainer.fit(task, InOrder())
+    assert changed(task, weights) == {"layer4"}
 
 
 def assert_identical(ours, theirs):
