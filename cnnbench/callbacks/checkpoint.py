@@ -1,9 +1,5 @@
-"""Checkpoints of a run: `best.ckpt` and `last.ckpt`, each whole or not there at all."""
+"""Checkpoints of a run: `best.ckpt`, `last.ckpt` and the one before it, each whole or not there at all."""
 
-import os
-import pickle
-import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +9,33 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from cnnbench.callbacks.atomic import written_whole
-from cnnbench.errors import UserError, either, first_line
+from cnnbench.callbacks.checkpoint_files import LAST, PREVIOUS, read_checkpoint
+from cnnbench.errors import UserError, either
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it there; reads tensors and plain values only.
 
-    A run that is killed, or a disk that is full, leaves the former file as it was. Reading never executes code
-    from the file.
+    A run that is killed, or a disk that is full, leaves the former file as it was. The `last.ckpt` before the one that
+    is written stays as `previous.ckpt`. Reading never executes code from the file.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write `checkpoint` to `path` in one visible step."""
+        """Write `checkpoint` to `path` in one visible step.
+
+        Raises:
+            OSError: It cannot be written, naming `path`.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+        former = path.with_name(PREVIOUS) if path.name == LAST else None
+        with written_whole(path, former) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # of the write, which torch hides behind its own complaint
+                    raise error.__context__ from None
+                raise
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
@@ -40,25 +45,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             UserError: There is no such file, or it is damaged, or not a checkpoint.
         """
-        if not Path(path).is_file():
-            raise UserError(f"no checkpoint at {path}")
-        if not zipfile.is_zipfile(path):  # torch writes zip files; one that was cut short is none
-            raise UserError(f"{path} is damaged or not a checkpoint: {_what_it_is(Path(path))}")
-        try:
-            with zipfile.ZipFile(path) as archive:
-                broken = archive.testzip()  # torch verifies no checksums: it would load a weight with a flipped bit
-            if broken is not None:
-                raise UserError(f"{path} is damaged or not a checkpoint: the checksum of {broken} is wrong")
-            checkpoint = super().load_checkpoint(path, map_location, weights_only=True)
-        except pickle.UnpicklingError as error:
-            found = re.search(r"GLOBAL (\S+)", str(error))
-            what = found[1] if found else "code"
-            raise UserError(f"{path} is not a checkpoint of a run: it asks for {what}, which is not run") from error
-        except (RuntimeError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
-            reason = first_line(error).partition(". ")[0]
-            raise UserError(f"{path} is damaged or not a checkpoint: {reason}") from error
-        _check_content(checkpoint, path)
-        return checkpoint
+        return read_checkpoint(Path(path), map_location)
 
 
 def check_checkpoint_path(path: Path, runs: Path) -> None:
@@ -79,26 +66,6 @@ def check_checkpoint_path(path: Path, runs: Path) -> None:
     raise UserError(what + nearest)
 
 
-def _what_it_is(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(4)
-    return "it is empty" if not head else "it was cut short" if head.startswith(b"PK") else "torch did not write it"
-
-
-def _check_content(checkpoint: Any, path: str | Path) -> None:
-    """Refuse what torch can read, but no run has written."""
-    keys = checkpoint.keys() if isinstance(checkpoint, dict) else ()
-    if keys and all(isinstance(value, torch.Tensor) for value in checkpoint.values()):
-        raise UserError(
-            f"{path} is not a checkpoint of a run, such as runs/…/checkpoints/best.ckpt: it holds bare weights"
-        )
-    if missing := [key for key in ("state_dict", "pytorch-lightning_version") if key not in keys]:
-        raise UserError(f"{path} is not a checkpoint of a run: it has no {' and no '.join(missing)}")
-    for key in ("state_dict", "hyper_parameters", "cnnbench"):
-        if not isinstance(checkpoint.get(key, {}), dict):
-            raise UserError(f"{path} is not a checkpoint of a run: its {key} is no mapping")
-
-
 def best_and_last(directory: Path, monitor: str, mode: str) -> tuple[ModelCheckpoint, "LastCheckpoint"]:
     """Return the callbacks that keep `best.ckpt` by `monitor`, and `last.ckpt`, in `directory`."""
     best = ModelCheckpoint(
@@ -109,7 +76,7 @@ def best_and_last(directory: Path, monitor: str, mode: str) -> tuple[ModelCheckp
         enable_version_counter=False,
         auto_insert_metric_name=False,
     )
-    return best, LastCheckpoint(directory / "last.ckpt")
+    return best, LastCheckpoint(directory / LAST)
 
 
 class LastCheckpoint(Checkpoint):

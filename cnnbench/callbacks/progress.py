@@ -29,7 +29,7 @@ class RunProgress(ProgressBar):
 
     @property
     def is_enabled(self) -> bool:
-        """Whether this process prints; `LightningModule.print` asks."""
+        """Whether anything is printed; `LightningModule.print` asks."""
         return self._enabled
 
     def disable(self) -> None:

@@ -2,9 +2,12 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
 
+from cnnbench.callbacks.atomic import remove_abandoned
 from cnnbench.callbacks.checkpoint import best_and_last
 from cnnbench.callbacks.report import WandbReport
 from cnnbench.callbacks.tracking import requested_wandb_mode
@@ -21,6 +24,12 @@ class FitCLI(RunCLI):
     """Trains, then says where everything is and how to test it."""
 
     command = "fit"
+
+    def before_instantiate_classes(self) -> None:
+        """Clear away what a killed run left half-written beside the checkpoint that is trained on from."""
+        super().before_instantiate_classes()
+        if (path := self.config["fit"].ckpt_path) and rank_zero_only.rank == 0:
+            remove_abandoned(Path(path).parent)
 
     def run_callbacks(self) -> list[Callback]:
         """Return checkpoints and, unless W&B is off, the report to it."""

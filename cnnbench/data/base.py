@@ -36,6 +36,8 @@ class ImageDataModule(LightningDataModule):
         image_size: Height and width of an image.
         mean: One number a channel, of pixels in 0..1.
         std: The same.
+        interpolation: How evaluation brings images to `image_size`.
+        crop_pct: The part of the shorter side that evaluation keeps; more than 1 adds a black border.
 
     Args:
         batch_size: Images a process and step.
@@ -47,9 +49,12 @@ class ImageDataModule(LightningDataModule):
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation = "bilinear"
+    crop_pct = 1.0
 
     def __init__(self, batch_size: int, image_size: int, num_workers: int, in_chans: int) -> None:
         super().__init__()
+        self.save_hyperparameters(logger=False)  # those of the subclass, which checkpoints record
         checks.at_least("batch_size", batch_size, 1)
         checks.at_least("image_size", image_size, 1)
         checks.at_least("num_workers", num_workers, 0)

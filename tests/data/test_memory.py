@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from cnnbench.data import CIFAR10DataModule, CIFAR100DataModule, DigitsDataModule, MNISTDataModule
+from cnnbench.data.views import EvalView
 from cnnbench.errors import UserError
 
 
@@ -123,6 +125,16 @@ def test_mnist_is_read_from_plain_files_at_the_root_and_padded(mnist):
     assert test.shape == (37, 3, 32, 32)
     assert np.array_equal(test[:, 1, 2:-2, 2:-2], arrays["t10k"][0])
     assert test.sum() == 3 * arrays["t10k"][0].sum(dtype=np.int64)
+
+
+@pytest.mark.parametrize("image_size", [28, 29, 30, 31, 32])
+def test_a_file_is_given_the_border_of_mnist(mnist, tmp_path, image_size):
+    """A model of MNIST sees an image file as it sees the set, by the set's normalisation alone."""
+    root, arrays = mnist
+    data = ready(MNISTDataModule(root=str(root), val_size=20, image_size=image_size))
+    Image.fromarray(arrays["t10k"][0][0]).save(tmp_path / "digit.png")
+    view = EvalView(image_size, 1, data.interpolation, data.crop_pct)
+    assert torch.equal(view(tmp_path / "digit.png"), data.datasets["test"].images[0])
 
 
 def test_cifar10_is_what_was_written(cifar10):

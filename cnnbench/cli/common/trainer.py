@@ -1,5 +1,6 @@
 """What `fit`, `validate`, `test` and `predict` share: Lightning's command line around a run's own directory."""
 
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import cnnbench.callbacks.finetuning  # noqa: F401, which a recipe can name once
 from cnnbench.callbacks.checkpoint import AtomicCheckpointIO, check_checkpoint_path
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.callbacks.tracking import QuietWandbLogger, run_loggers
+from cnnbench.cli.common.from_checkpoint import CheckpointAlone, recorded_class_names
 from cnnbench.cli.common.processes import end_others, is_told_elsewhere
 from cnnbench.cli.common.run_directory import create_run_directory, recipe_name, remove_if_unused
 from cnnbench.cli.common.run_start import RunStart
@@ -117,9 +119,8 @@ class RunCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Create the Trainer with the run's directory, loggers, checkpoints and progress."""
         settings = self._get(self.config_init, "trainer")
-        configs = self._config_files()
         self._root = Path(settings["default_root_dir"])
-        name = recipe_name(Path(str(configs[0])) if configs else None, self._root, self.model.hparams.name)
+        name = recipe_name(self._recipe(), self._root, self.model.hparams.name)
         self.directory = create_run_directory(self._root, name, self.command)
         if settings["logger"] in (None, True):
             kwargs["logger"] = self.run_loggers(name)
@@ -132,6 +133,11 @@ class RunCLI(LightningCLI):
     def how_to_resume(self) -> str:
         """Return what to tell a user who stopped the run."""
         return "stopped"
+
+    def _recipe(self) -> Path | None:
+        """Return the file that the run is named after."""
+        configs = self._config_files()
+        return Path(str(configs[0])) if configs else None
 
     def _config_files(self) -> list[Any]:
         return [path for path in self.config[self.command].get("config") or [] if path is not None]
@@ -168,7 +174,27 @@ class RunCLI(LightningCLI):
 
 
 class EvaluationCLI(RunCLI):
-    """A command that needs trained weights."""
+    """A command that needs trained weights.
+
+    Given a checkpoint and no recipe, it takes model and data from what the checkpoint records.
+    """
+
+    _alone: CheckpointAlone | None = None
+    images_of_ones_own = False  # whether a data folder without a data module is one of images, not the run's own data
+
+    def parse_arguments(self, parser: Parser, args: Any) -> None:
+        """Parse; where there is a checkpoint and no recipe, its settings stand for those that are not given."""
+        words = sys.argv[1:] if args is None else [str(word) for word in args]
+        self._alone = CheckpointAlone.of(words)
+        if self._alone is not None:
+            check_checkpoint_path(self._alone.path, Path(_TRAINER_DEFAULTS["default_root_dir"]))
+            self._parser(self.command).set_defaults(self._alone.settings(self.images_of_ones_own))
+        super().parse_arguments(parser, args)
+
+    def _recipe(self) -> Path | None:
+        """Return the config of the run that the checkpoint lies in, whether it is still there or not."""
+        alone = self._alone
+        return super()._recipe() if alone is None else alone.path.absolute().parent.parent / "config.yaml"
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Parser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -177,13 +203,16 @@ class EvaluationCLI(RunCLI):
         return parser
 
     def before_instantiate_classes(self) -> None:
-        """Refuse to evaluate weights that nobody trained.
+        """Refuse to evaluate weights that nobody trained; take the classes of a folder from those of its model.
 
         Raises:
             UserError: There is neither a checkpoint nor `pretrained` nor `weights`.
         """
         super().before_instantiate_classes()
         settings = self.config[self.command]
+        arguments = settings.data.init_args
+        if settings.get("ckpt_path") and arguments.get("class_names", ()) is None:
+            arguments.class_names = recorded_class_names(Path(settings.ckpt_path))
         model = settings.model.init_args
         if not (settings.get("ckpt_path") or model.get("pretrained") or model.get("weights")):
             raise UserError(
