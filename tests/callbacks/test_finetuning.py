@@ -207,7 +207,12 @@ def test_a_compiled_network_unfreezes(tmp_path, weights, monkeypatch):
 def test_a_second_run_of_one_task_begins_anew(tmp_path, weights):
     task, _ = fit(tmp_path, weights, Finetuning("feature_extraction"))
     trainer = pl.Trainer(
-        callbacks=[Finetuning("last_stages")], logger=False, enable_progress_bar=False, accelerator="cpu", max_epochs=1
+        callbacks=[Finetuning("last_stages")],
+        enable_checkpointing=False,
+        logger=False,
+        enable_progress_bar=False,
+        accelerator="cpu",
+        max_epochs=1,
     )
     trainer.fit(task, InOrder())
     assert changed(task, weights) == {"layer4"}
@@ -239,7 +244,11 @@ def test_a_head_that_is_not_there_cannot_be_trained(tmp_path, weights):
     task = ClassificationTask("resnet18", num_classes=3, in_chans=1, model_args=SMALL)
     task.network.reset_classifier(0)
     trainer = pl.Trainer(
-        callbacks=[Finetuning("feature_extraction")], logger=False, enable_progress_bar=False, accelerator="cpu"
+        callbacks=[Finetuning("feature_extraction")],
+        enable_checkpointing=False,
+        logger=False,
+        enable_progress_bar=False,
+        accelerator="cpu",
     )
     with pytest.raises(UserError, match="resnet18 has no classifier to train"):
         trainer.fit(task, InOrder())
