@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+import cnnbench.callbacks.finetuning  # noqa: F401, which a recipe can name once it is imported
 from cnnbench.callbacks.checkpoint import AtomicCheckpointIO, check_checkpoint_path
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.callbacks.tracking import QuietWandbLogger, run_loggers
