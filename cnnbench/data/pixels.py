@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_IN_CACHE = 1 << 17  # numbers that a processor's cache holds between one operation and the next
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, PIL's and torchvision's weights of grey
 
 
@@ -56,7 +57,11 @@ def normalized(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) 
         std: The same.
     """
     scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
-    return images.to(torch.float32, copy=True).mul_(scale).add_(shift)
+    out = torch.empty(images.shape, device=images.device)
+    at_a_time = max(1, _IN_CACHE // images[0].numel()) if images.device.type == "cpu" else len(images)
+    for some, target in zip(images.split(at_a_time), out.split(at_a_time), strict=True):
+        target.copy_(some).mul_(scale).add_(shift)
+    return out
 
 
 @cache

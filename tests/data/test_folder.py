@@ -40,7 +40,7 @@ def test_classes_labels_and_paths_belong_together(photos):
     [("bicubic", 0.875, 3), ("bilinear", 0.95, 3), ("bicubic", 1.0, 1)],
 )
 def test_evaluation_is_timms(photos, interpolation, crop_pct, in_chans):
-    data = folder(photos, interpolation=interpolation, crop_pct=crop_pct, in_chans=in_chans)
+    data = folder(photos, interpolation=interpolation, crop_pct=crop_pct, in_chans=in_chans, decoder="pil")
     theirs = create_transform(
         (in_chans, 32, 32), interpolation=interpolation, crop_pct=crop_pct, mean=data.mean, std=data.std
     )
