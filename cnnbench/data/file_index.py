@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,8 @@ def _remember(file: Path, found: dict[str, list]) -> None:
         temporary.write_text(json.dumps({"format": _FORMAT} | found))
         temporary.replace(file)
     except OSError:  # no home, or a full one: the folder is searched again the next time
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _recall(file: Path, folder: Path) -> dict[str, list] | None:
