@@ -1,9 +1,10 @@
 """The pipelines that `bench-data` measures: ours, torchvision's and timm's customary ones for training."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ def folder_loaders(data: ImageFolderDataModule, device: torch.device) -> dict[st
         input_size=(3, size, size),
         batch_size=data.batch_size,
         is_training=True,
-        color_jitter=None,
+        color_jitter=data.augmentation.color_jitter or None,
         interpolation=interpolation,
         mean=data.mean,
         std=data.std,
@@ -57,10 +58,8 @@ def folder_loaders(data: ImageFolderDataModule, device: torch.device) -> dict[st
         persistent_workers=False,
         device=device,
     )
-    steps = (*_torchvision_steps(data), transforms.Normalize(data.mean, data.std))
-    customary = DataLoader(
-        ImageFolder(str(train), transforms.Compose(steps)), data.batch_size, shuffle=True, drop_last=True
-    )
+    images = ImageFolder(str(train), transforms.Compose(_torchvision_steps(data)))
+    customary = DataLoader(images, data.batch_size, shuffle=True, drop_last=True)
     return {
         "ours": lambda clock: _epoch(_on_device(data, device), clock),
         "torchvision": lambda clock: _epoch((images.to(device) for images, _ in customary), clock),
@@ -141,17 +140,23 @@ class _Ours(_Stages):
         self.data.on_after_batch_transfer(self.data.transfer_batch_to_device(batch, self.device, 0), 0)
 
 
-def _torchvision_steps(data: ImageFolderDataModule) -> tuple[torch.nn.Module, torch.nn.Module, transforms.ToTensor]:
-    interpolation = transforms.InterpolationMode(data.interpolation)
-    crop = transforms.RandomResizedCrop(data.image_size, interpolation=interpolation)
-    return crop, transforms.RandomHorizontalFlip(), transforms.ToTensor()
+def _torchvision_steps(data: ImageFolderDataModule) -> list[Callable[[Any], Any]]:
+    """Return the random crop, and what follows it."""
+    jitter = data.augmentation.color_jitter
+    return [
+        transforms.RandomResizedCrop(data.image_size, interpolation=transforms.InterpolationMode(data.interpolation)),
+        transforms.RandomHorizontalFlip(),
+        *([transforms.ColorJitter(jitter, jitter, jitter)] if jitter else []),
+        transforms.ToTensor(),
+        transforms.Normalize(data.mean, data.std),
+    ]
 
 
 class _Torchvision(_Stages):
     def __init__(self, data: ImageFolderDataModule, files: list[Path], device: torch.device) -> None:
         super().__init__(data, files, device)
         self.crop, *rest = _torchvision_steps(data)
-        self.vary = transforms.Compose([*rest, transforms.Normalize(data.mean, data.std)])
+        self.vary = transforms.Compose(rest)
 
     def sample(self, place: int, content: bytes, clock: Clock) -> Tensor:
         clock("read")
@@ -173,8 +178,9 @@ class _Torchvision(_Stages):
 class _Timm(_Stages):
     def __init__(self, data: ImageFolderDataModule, files: list[Path], device: torch.device) -> None:
         super().__init__(data, files, device)
-        settings = {"color_jitter": None, "interpolation": data.interpolation, "use_prefetcher": True}
-        self.crop, *rest = create_transform(data.image_size, is_training=True, **settings).transforms
+        settings = {"color_jitter": data.augmentation.color_jitter or None, "interpolation": data.interpolation}
+        steps = create_transform(data.image_size, is_training=True, use_prefetcher=True, **settings)
+        self.crop, *rest = steps.transforms
         self.vary = transforms.Compose(rest)
 
     def sample(self, place: int, content: bytes, clock: Clock) -> tuple[Tensor, int]:
