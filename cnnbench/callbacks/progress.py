@@ -27,6 +27,11 @@ class RunProgress(ProgressBar):
         self._epoch: str | None = None
         self._resumed: float | None = None
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether anything is printed; `LightningModule.print` asks."""
+        return self._enabled
+
     def disable(self) -> None:
         """Print nothing: Lightning calls this in all processes but the first."""
         self._enabled = False

@@ -6,8 +6,9 @@ import sys
 import threading
 import traceback
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cnnbench.compare.settings import Settings
 from cnnbench.errors import first_line
 
 MEASURING = ("speed", "memory")  # the checks whose memory depends on the batch size
+PRELOADED = tuple(f"cnnbench.compare.{name}" for name in ("pair", "parity", "cost", "speed", "memory"))
 _DONE = "done"
 
 
@@ -71,7 +73,7 @@ class _Worker:
     def __init__(self, pair: Pair, settings: Settings, begun: Comparison | None, directory: Path, wandb: str) -> None:
         self.doing = BUILDING
         self.known = begun or Comparison(pair.model, pair.against or "")
-        context = get_context("spawn")
+        context = _context()
         self._here, self._there = context.Pipe()
         arguments = (self._there, pair, settings, begun, directory, wandb)
         self.process: BaseProcess = context.Process(target=_work, args=arguments)
@@ -97,6 +99,15 @@ class _Worker:
                 self.process.kill()
             self.process.join()
         self._here.close()
+
+
+def _context() -> BaseContext:
+    """Return how processes are started: where the system can, as copies of one that has imported what they need."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
 
 
 def _work(

@@ -15,6 +15,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from mmap import PAGESIZE
 from pathlib import Path
@@ -70,17 +72,20 @@ def measure_memory(ours: Side, theirs: Side, size: Size, settings: Settings) -> 
     device = torch.device(settings.device)
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"peak memory is known on cpu and cuda, not on {device.type}")
-    measure = _on_cuda if device.type == "cuda" else _in_another_process
+    measure = _on_cuda if device.type == "cuda" else _in_other_processes
 
-    def both(batch_size: int) -> tuple[int, int]:
-        fewer = replace(settings, batch_size=batch_size)
-        return measure(ours, size, fewer), measure(theirs, size, fewer)
+    def both(batch_size: int) -> list[int]:
+        return measure((ours, theirs), size, replace(settings, batch_size=batch_size))
 
     (of_ours, of_theirs), batch_size = with_enough_memory(settings.batch_size, both)
-    return Memory(of_ours, of_theirs, batch_size)
+    return Memory(of_ours, of_theirs, batch_size, size[-1])
 
 
-def _on_cuda(side: Side, size: Size, settings: Settings) -> int:
+def _on_cuda(sides: Sequence[Side], size: Size, settings: Settings) -> list[int]:
+    return [_allocated(side, size, settings) for side in sides]
+
+
+def _allocated(side: Side, size: Size, settings: Settings) -> int:
     gc.collect()
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated(settings.device)
@@ -97,31 +102,60 @@ def _train(side: Side, size: Size, settings: Settings) -> None:
         workload.try_once("train_step")
 
 
-def _in_another_process(side: Side, size: Size, settings: Settings) -> int:
+def _in_other_processes(sides: Sequence[Side], size: Size, settings: Settings) -> list[int]:
+    """Measure one after the other; both start at once, since they import for longer than most of them measure."""
     settings = replace(settings, threads=settings.threads or torch.get_num_threads())
+    jobs = [_job(side, size, settings) for side in sides]
+    with ExitStack() as stack:
+        processes = [stack.enter_context(_Process(side.label, job)) for side, job in zip(sides, jobs, strict=True)]
+        return [process.measured(settings.batch_size) for process in processes]
+
+
+def _job(side: Side, size: Size, settings: Settings) -> bytes:
     try:
-        job = pickle.dumps((side, size, settings))
+        return pickle.dumps((side, size, settings))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise _unsendable(side, error) from error
-    with tempfile.TemporaryDirectory() as directory:
-        asked, answered = Path(directory, "asked"), Path(directory, "answered")
-        asked.write_bytes(pickle.dumps([str(Path(path).absolute()) for path in sys.path]) + job)
-        child = subprocess.run(
-            [sys.executable, "-c", CHILD, str(asked), str(answered)],
+
+
+class _Process:
+    """A process that imports what it needs at once, and measures when it is told to."""
+
+    def __init__(self, label: str, job: bytes) -> None:
+        self.label, self.job = label, job
+
+    def __enter__(self) -> "_Process":
+        self._directory = tempfile.TemporaryDirectory()
+        asked, self._answered = (Path(self._directory.name, name) for name in ("asked", "answered"))
+        asked.write_bytes(pickle.dumps([str(Path(path).absolute()) for path in sys.path]) + self.job)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(asked), str(self._answered)],
             env=os.environ | MALLOC,
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
-        if answered.exists():
-            found = pickle.loads(answered.read_bytes())
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._directory.cleanup()
+
+    def measured(self, batch_size: int) -> int:
+        """Return the bytes, or raise what the process could not do."""
+        _, said = self._process.communicate("measure\n")
+        if self._answered.exists():
+            found = pickle.loads(self._answered.read_bytes())
             if isinstance(found, UserError):
                 raise found
             return found
-    if child.returncode == -signal.SIGKILL:  # as the kernel does when memory runs out
-        raise not_enough_memory(side.label, settings.batch_size)
-    last = (child.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    raise UserError(f"{side.label} ended its process with exit code {child.returncode}: {last}")
+        code = self._process.returncode
+        if code == -signal.SIGKILL:  # as the kernel does when memory runs out
+            raise not_enough_memory(self.label, batch_size)
+        last = (said.strip().splitlines() or ["it said nothing"])[-1]
+        raise UserError(f"{self.label} ended its process with exit code {code}: {last}")
 
 
 def _unsendable(side: Side, error: Exception) -> UserError:
@@ -132,14 +166,16 @@ def _unsendable(side: Side, error: Exception) -> UserError:
 
 
 def answer(file: Any, path: str) -> None:
-    """Measure in this process, for another one.
+    """Measure in this process, for another one, when that says so on standard input.
 
     Args:
         file: To read the side, the image size and the settings from.
         path: Where to write the bytes, or the `UserError`.
     """
     try:
-        found: int | UserError = _measured(*_received(file))
+        received = _received(file)
+        sys.stdin.readline()  # the other side may be measuring
+        found: int | UserError = _measured(*received)
     except UserError as error:
         found = error
     Path(path).write_bytes(pickle.dumps(found))

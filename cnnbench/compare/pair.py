@@ -79,7 +79,7 @@ def compare_pair(
         for check in CHECKS:
             if check in settings.checks and getattr(comparison, check) is None:
                 tell(check, comparison)
-                found = _MEASURES[check](ours, theirs, settings, directory, wandb)
+                found = _MEASURES[check](ours, theirs, _as_timed(settings, check, comparison), directory, wandb)
                 comparison = replace(comparison, **{check: found})
     except UserError as error:
         return replace(comparison, error=str(error))
@@ -93,6 +93,13 @@ def label(spec: Spec) -> str:
     if isinstance(spec, str):
         return spec
     return type(spec).__name__ if isinstance(spec, torch.nn.Module) else getattr(spec, "__qualname__", repr(spec))
+
+
+def _as_timed(settings: Settings, check: str, known: Comparison) -> Settings:
+    """Return the settings of a check: memory is measured on the images that were timed, where some were."""
+    if check != "memory" or known.speed is None:
+        return settings
+    return replace(settings, batch_size=known.speed.batch_size, image_size=known.speed.image_size)
 
 
 def _published(model: Spec) -> dict[str, Any]:
@@ -123,7 +130,8 @@ def _cost(ours: Side, theirs: Side, settings: Settings, directory: Path, wandb: 
 def _speed(ours: Side, theirs: Side, settings: Settings, directory: Path, wandb: str) -> Speed:
     from cnnbench.compare.speed import measure_speed
 
-    return measure_speed(ours, theirs, image_size(ours, theirs, settings.image_size), settings)
+    sizes = (choose(ours, theirs, settings.image_size) for choose in (image_size, parity_image_size))
+    return measure_speed(ours, theirs, next(sizes), settings, smaller=next(sizes))
 
 
 def _memory(ours: Side, theirs: Side, settings: Settings, directory: Path, wandb: str) -> Memory:

@@ -197,6 +197,7 @@ class Speed:
         train_step: Forward, backward and update.
         served: Ours and theirs, each at its best.
         served_contest: Both at their best against each other.
+        image_size: Height and width of the images.
     """
 
     batch_size: int
@@ -204,6 +205,7 @@ class Speed:
     train_step: Contest | None
     served: tuple[Served, Served] | None = None
     served_contest: Contest | None = None
+    image_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -214,11 +216,13 @@ class Memory:
         ours: Of ours.
         theirs: Of theirs.
         batch_size: Images a step, of both.
+        image_size: Height and width of the images.
     """
 
     ours: int
     theirs: int
     batch_size: int
+    image_size: int | None = None
 
     @property
     def ratio(self) -> float:

@@ -63,12 +63,12 @@ def _warm_up(runs: Sequence[Run], device: torch.device, seconds: float) -> np.nd
     """Run until no timing falls any more; return the best of each."""
     end = time.monotonic() + seconds
     best = np.array([_timed(run, device, 1)[0] for run in runs])
-    while True:
+    falling = True
+    while falling and time.monotonic() < end:
         latest = np.array([_timed(run, device, 1)[0] for run in runs])
         falling = (latest < STABLE * best).any()
         best = np.minimum(best, latest)
-        if not falling or time.monotonic() > end:
-            return best
+    return best
 
 
 def _timed(run: Run, device: torch.device, repetitions: int) -> tuple[float, float]:

@@ -42,21 +42,25 @@ class Workload:
     """
 
     def __init__(self, label: str, network: nn.Module, images: Tensor, settings: Settings) -> None:
-        layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.label, self.device = label, torch.device(settings.device)
         self.autocast = AUTOCAST.get(settings.precision)
-        target = {"device": self.device, "dtype": WEIGHTS[settings.precision]}
+        self._target = {"device": self.device, "dtype": WEIGHTS[settings.precision]}
+        self._layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         with running(label, images):
-            self.network = network.to(**target)
+            self.network = network.to(**self._target)
             if settings.channels_last:
                 self.network = self.network.to(memory_format=torch.channels_last)
-            self.images = images.to(**target).contiguous(memory_format=layout)
+            self.images = self.prepared(images)
         if settings.compile:
             self.network.compile()
         self.weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
         # Without a step size weights stay what they are, however often they are updated; the arithmetic is the same.
         self.optimizer = torch.optim.SGD(self.weights, lr=0.0, momentum=0.9) if self.weights else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "16-mixed")
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Return images on the device, in the precision and the memory format."""
+        return images.to(**self._target).contiguous(memory_format=self._layout)
 
     def forward(self) -> list[Tensor]:
         """Run the network without gradients, and return the tensors that it returns; the mode is the caller's."""

@@ -10,13 +10,17 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from cnnbench.data import checks
-from cnnbench.data.draws import uniform
+from cnnbench.data.color import jitter
+from cnnbench.data.draws import bits, uniform
+from cnnbench.data.erasing import erase
+from cnnbench.data.rand_augment import LARGEST_MAGNITUDE, rand_augment
+from cnnbench.data.warp import rotate_scale
 from cnnbench.errors import UserError
 
 
 @dataclass(frozen=True)
 class BatchAugmentation:
-    """How the training images of an in-memory set vary. Every draw belongs to (seed, epoch, sample).
+    """How the training images of an in-memory set vary, in this order. Every draw belongs to (seed, epoch, sample).
 
     Args:
         crop_padding: Shift by up to this many pixels in each direction: a crop out of the image with a black
@@ -24,29 +28,47 @@ class BatchAugmentation:
         hflip: Probability of a horizontal flip.
         rotation: Rotate by up to this many degrees, either way.
         scale: Smallest and largest magnification.
+        color_jitter: Brightness, contrast and saturation vary by up to this part of them, in any order.
+        rand_augment: Operations of RandAugment on each image, those of torchvision; 0: none.
+        rand_augment_magnitude: Their strength, 0 to 30.
+        random_erasing: Probability that a rectangle is filled with noise of the images' mean and deviation.
     """
 
     crop_padding: int = 0
     hflip: float = 0.0
     rotation: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
+    color_jitter: float = 0.0
+    rand_augment: int = 0
+    rand_augment_magnitude: int = 9
+    random_erasing: float = 0.0
 
     def __post_init__(self) -> None:
         checks.at_least("augmentation.crop_padding", self.crop_padding, 0)
-        checks.probability("augmentation.hflip", self.hflip)
-        if not 0 <= self.rotation <= 180:
-            raise UserError(f"augmentation.rotation is {self.rotation}: it must be between 0 and 180 degrees")
+        for name in ("hflip", "color_jitter", "random_erasing"):
+            checks.probability(f"augmentation.{name}", getattr(self, name))
+        checks.at_least("augmentation.rand_augment", self.rand_augment, 0)
+        if not 0 <= self.rand_augment_magnitude <= LARGEST_MAGNITUDE:
+            raise UserError(
+                f"augmentation.rand_augment_magnitude is {self.rand_augment_magnitude}: it must be between 0 and "
+                f"{LARGEST_MAGNITUDE}"
+            )
+        checks.angle("augmentation.rotation", self.rotation)
         checks.ascending("augmentation.scale", self.scale)
 
-    def __call__(self, images: Tensor, keys: Tensor) -> Tensor:
+    def __call__(
+        self, images: Tensor, keys: Tensor, mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.25,)
+    ) -> Tensor:
         """Return the images as these keys vary them.
 
         Args:
             images: uint8 (B, C, H, W).
             keys: int64 (B,), from `cnnbench.data.draws.sample_keys`.
+            mean: Of erasing's noise, one number for all channels or one each, of pixels in 0..1.
+            std: The same.
 
         Returns:
-            (B, C, H, W): uint8, or float32 of 0..255 where rotation or scale interpolate.
+            (B, C, H, W): uint8, or float32 of 0..255 where more than crop and flip changed it.
         """
         draws = uniform(keys, 5).unbind(1)  # always five, so that one option does not change another's draws
         shifts = 2 * self.crop_padding + 1
@@ -56,7 +78,21 @@ class BatchAugmentation:
         if self.rotation or tuple(self.scale) != (1.0, 1.0):
             angle = (2 * draws[3] - 1) * math.radians(self.rotation)
             smallest, largest = self.scale
-            images = _rotate_scale(images, angle, smallest + (largest - smallest) * draws[4])
+            images = rotate_scale(images, angle, smallest + (largest - smallest) * draws[4])
+        return self._recolored(images, keys, mean, std)
+
+    def _recolored(self, images: Tensor, keys: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+        """Apply what works on whole levels. Each draw has its place in a sample's sequence, taken or not."""
+        if self.color_jitter or self.rand_augment or self.random_erasing:
+            images = images.float().round()
+        if self.color_jitter:
+            images = jitter(images, self.color_jitter, uniform(keys, 4, first=5))
+        if self.rand_augment:
+            draws = uniform(keys, 2 * self.rand_augment, first=15).unflatten(1, (-1, 2))
+            images = rand_augment(images, self.rand_augment_magnitude, draws)
+        if self.random_erasing:
+            noise = bits(keys, 1, first=14)[:, 0]
+            images = erase(images, self.random_erasing, uniform(keys, 5, first=9), noise, mean, std)
         return images
 
 
@@ -84,16 +120,6 @@ def _crop_flip_on_cpu(images: Tensor, padding: int, top: Tensor, left: Tensor, f
     windows = sliding_window_view(sides.numpy(), (height, width), axis=(3, 4))  # (2, B, C, 2P + 1, 2P + 1, H, W)
     chosen = windows[flip.long().numpy(), np.arange(batch), :, top.numpy(), left.numpy()]
     return torch.from_numpy(chosen)
-
-
-def _rotate_scale(images: Tensor, angle: Tensor, scale: Tensor) -> Tensor:
-    """Turn each image about its centre by `angle` (radians, counter-clockwise) and magnify it by `scale`."""
-    height, width = images.shape[-2:]
-    x = (torch.arange(width, device=images.device) + 0.5 - width / 2)[None, None, :]  # pixels from the centre
-    y = (torch.arange(height, device=images.device) + 0.5 - height / 2)[None, :, None]
-    cos, sin = (angle.cos() / scale)[:, None, None], (angle.sin() / scale)[:, None, None]  # (B, 1, 1)
-    grid = torch.stack([(cos * x - sin * y) / (width / 2), (sin * x + cos * y) / (height / 2)], -1)  # (B, H, W, 2)
-    return F.grid_sample(images.float(), grid, padding_mode="zeros", align_corners=False)
 
 
 NO_AUGMENTATION = BatchAugmentation()

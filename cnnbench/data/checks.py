@@ -23,6 +23,12 @@ def probability(name: str, value: float) -> None:
         raise UserError(f"{name} is {value}: a probability is between 0 and 1")
 
 
+def angle(name: str, value: float) -> None:
+    """Refuse degrees outside [0, 180]."""
+    if not 0 <= value <= 180:
+        raise UserError(f"{name} is {value}: it must be between 0 and 180 degrees")
+
+
 def ascending(name: str, values: tuple[float, float]) -> None:
     """Refuse a pair that is not (smaller, larger), both above 0."""
     if not 0 < values[0] <= values[1]:

@@ -31,15 +31,15 @@ def sample_keys(seed: int, epoch: int, index: Tensor) -> Tensor:
     return key
 
 
-def bits(keys: Tensor, n: int) -> Tensor:
-    """Return the first `n` outputs of splitmix64 from each key (B,): int64 (B, n)."""
-    steps = torch.arange(1, n + 1, device=keys.device) * _GAMMA
+def bits(keys: Tensor, n: int, first: int = 0) -> Tensor:
+    """Return `n` outputs of splitmix64 from each key (B,), from the `first` on, counted from 0: int64 (B, n)."""
+    steps = torch.arange(first + 1, first + n + 1, device=keys.device) * _GAMMA
     return _mix(keys[:, None] + steps)
 
 
-def uniform(keys: Tensor, n: int) -> Tensor:
-    """Return `n` numbers in [0, 1) for each key (B,): float32 (B, n), exact multiples of 2^-24."""
-    return _shift_right(bits(keys, n), 40).float() * 2.0**-24
+def uniform(keys: Tensor, n: int, first: int = 0) -> Tensor:
+    """Return `n` numbers in [0, 1) for each key (B,), from the `first` on: float32 (B, n), multiples of 2^-24."""
+    return _shift_right(bits(keys, n, first), 40).float() * 2.0**-24
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class MemoryDataModule(ImageDataModule):
 
     def augmented(self, images: Tensor, keys: Tensor) -> Tensor:
         """Return uint8 training images (B, C, H, W) as `augmentation` varies them."""
-        return self.augmentation(images, keys)
+        return self.augmentation(images, keys, self.mean, self.std)
 
 
 def stratified_split(labels: np.ndarray, size: int, name: str = "val_size") -> tuple[np.ndarray, np.ndarray]:

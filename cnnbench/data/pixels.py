@@ -11,7 +11,7 @@ from torch import Tensor
 
 _IN_CACHE = 1 << 17  # numbers that a processor's cache holds between one operation and the next
 _NEVER_KEPT = 1 << 25  # bytes: what is larger, C's allocator returns to the system at once
-_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, PIL's and torchvision's weights of grey
+LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, PIL's and torchvision's weights of grey
 
 
 def with_channels(images: Tensor, in_chans: int) -> Tensor:
@@ -21,7 +21,7 @@ def with_channels(images: Tensor, in_chans: int) -> Tensor:
     if in_chans == 3:
         return images.expand(-1, 3, -1, -1).contiguous()
     grey = images.new_empty(len(images), 1, *images.shape[2:])
-    weights = torch.tensor(_LUMINANCE).view(3, 1, 1)
+    weights = torch.tensor(LUMINANCE).view(3, 1, 1)
     for some, out in zip(images.split(1000), grey.split(1000), strict=True):
         out.copy_((some * weights).sum(1, keepdim=True).round_())
     return grey
@@ -37,7 +37,7 @@ def channel_statistics(values: Sequence[float], in_chans: int) -> tuple[float, .
         return tuple(values)
     if in_chans == 3:
         return tuple(values) * 3
-    return (sum(weight * value for weight, value in zip(_LUMINANCE, values, strict=True)),)
+    return (sum(weight * value for weight, value in zip(LUMINANCE, values, strict=True)),)
 
 
 def resized(images: Tensor, size: int) -> Tensor:

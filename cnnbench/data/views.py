@@ -33,6 +33,7 @@ class FolderAugmentation:
         scale: Smallest and largest part of the image's area that the random crop takes.
         ratio: Smallest and largest width/height of the crop.
         hflip: Probability of a horizontal flip.
+        rotation: Rotate by up to this many degrees, either way; corners get the mean colour.
         color_jitter: Brightness, contrast and saturation vary by up to this part of them.
         auto_augment: timm's name of a policy: of RandAugment such as rand-m9-mstd0.5-inc1, or of AutoAugment such
             as original-mstd0.5.
@@ -42,6 +43,7 @@ class FolderAugmentation:
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     hflip: float = 0.5
+    rotation: float = 0.0
     color_jitter: float = 0.0
     auto_augment: str | None = None
     random_erasing: float = 0.0
@@ -51,6 +53,7 @@ class FolderAugmentation:
         checks.ascending("augmentation.ratio", self.ratio)
         for name in ("hflip", "color_jitter", "random_erasing"):
             checks.probability(f"augmentation.{name}", getattr(self, name))
+        checks.angle("augmentation.rotation", self.rotation)
         if self.scale[1] > 1:
             raise UserError(f"augmentation.scale is {list(self.scale)}: a crop takes at most 1, all of it")
 
@@ -146,6 +149,10 @@ class TrainView:
         """Return uint8 (C, H, W) flipped, jittered and so on, as is drawn."""
         if rng.random() < self.augmentation.hflip:
             pixels = pixels.flip(-1)
+        if self.augmentation.rotation:
+            angle = rng.uniform(-self.augmentation.rotation, self.augmentation.rotation)
+            fill = self.mean.flatten().round().tolist()
+            pixels = F.rotate(pixels, angle, InterpolationMode.BILINEAR, fill=fill)
         if self.augmentation.color_jitter:
             pixels = _jittered(pixels, self.augmentation.color_jitter, rng)
         if self.policy is not None:

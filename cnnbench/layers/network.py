@@ -1,12 +1,13 @@
 """The part of timm's model contract that is the same for every network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cnnbench.layers.branches import Branches
+from cnnbench.layers.depths import parameter_depths
 from cnnbench.layers.stage import Stage
 
 
@@ -26,6 +27,10 @@ class Network(nn.Module):
     def feature_chain(self) -> list[nn.Module]:
         """Return the modules that `forward_features` runs in turn, those of `feature_info` among them."""
         raise NotImplementedError
+
+    def depth_chain(self) -> list[nn.Module]:
+        """Return the modules in front of the head, in turn, by which `group_matcher` tells depths."""
+        return self.feature_chain()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last feature map of images (B, in_chans, H, W)."""
@@ -87,6 +92,15 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, Stage | Branches):
                 module.grad_checkpointing = enable
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], float]:
+        """Return what tells a parameter's depth by its name, for timm's layer-wise learning-rate decay.
+
+        Args:
+            coarse: Count stages instead of blocks.
+        """
+        return parameter_depths(self, self.depth_chain(), coarse).__getitem__
 
     @torch.jit.ignore
     def get_classifier(self) -> nn.Module:

@@ -28,6 +28,10 @@ class TokenNetwork(Network):
         """Return the first block's tokens (B, N, C) of images (B, in_chans, H, W)."""
         raise NotImplementedError
 
+    def depth_chain(self) -> list[nn.Module]:
+        """Return the modules in front of the head, in turn, by which `group_matcher` tells depths."""
+        return [self.patch_embed, self.blocks, self.norm]
+
     def pool(self, x: Tensor) -> Tensor:
         """Pool tokens (B, N, C) to (B, C); "token" takes the first, all others leave the prefix tokens out."""
         if self.global_pool == "":

@@ -161,6 +161,10 @@ class DenseNet(PooledNetwork):
         """Return the modules of `forward_features` in order."""
         return list(self.features)
 
+    def depth_chain(self) -> list[nn.Module]:
+        """Return the modules in front of the head, which as in the reference has the last norm."""
+        return list(self.features)[:-1]
+
     def classify(self, x: Tensor) -> Tensor:
         """Return the logits (B, num_classes) of the pooled features (B, head_hidden_size)."""
         return self.classifier(x)

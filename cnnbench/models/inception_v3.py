@@ -176,6 +176,12 @@ class InceptionV3(InceptionNetwork):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 trunc_normal_(module.weight, std=0.001 if module is small else 0.1)
 
+    def depth_chain(self) -> list[nn.Module]:
+        """Return the modules in front of the head, in turn; as in the reference, the stem is two layers."""
+        layers = [module for name, module in self.named_children() if name.startswith(("Mixed", "AuxLogits"))]
+        first = nn.ModuleList([self.Conv2d_1a_3x3, self.Conv2d_2a_3x3, self.Conv2d_2b_3x3])
+        return [first, nn.ModuleList([self.Conv2d_3b_1x1, self.Conv2d_4a_3x3]), *layers]
+
     def _to_17x17(self, x: Tensor) -> Tensor:
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))  # (B, 64, 147, 147) of 299 pixels
         x = self.Pool2(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(self.Pool1(x))))  # (B, 192, 35, 35)

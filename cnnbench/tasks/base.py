@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from cnnbench.errors import UserError
 from cnnbench.models import check_input_size, create_model, pretrained_cfg
+from cnnbench.tasks.clipping import clip
 from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
+from cnnbench.tasks.steps import check_whole_steps, images_per_step
 
 SEEDS_AT_A_TIME = 64  # steps
 
@@ -28,6 +30,7 @@ class Task(LightningModule, ABC):
 
     Attributes:
         network: The network, once it is built.
+        learning_rate: The peak rate of the run, which `optim.base_batch_size` scales; known once training begins.
         create_network: Builds it, called with `pretrained`, `weights`, `num_classes`, `in_chans` and `model_args`; set
             another before training to train a network that has no name.
 
@@ -158,14 +161,23 @@ class Task(LightningModule, ABC):
     # ------------------------------------------------------------------ optimisation
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Create optimiser and per-step schedule from the `optim` block."""
-        optimizer = create_optimizer(self.network, self.optim)
-        self.trainer.fit_loop.setup_data()  # as the next line does, but also where max_steps alone ends the run
+        """Create optimiser and per-step schedule from the `optim` block.
+
+        Raises:
+            UserError: The run has no end, an epoch is no whole number of steps, or clipping is asked for twice.
+        """
+        self.trainer.fit_loop.setup_data()  # before its batches are counted, also where max_steps alone ends the run
+        check_whole_steps(self.trainer)
+        if self.optim.clip_grad is not None and self.trainer.gradient_clip_val is not None:
+            raise UserError("optim.clip_grad and trainer.gradient_clip_val both clip: leave one of them out")
+        optim = self.optim if self.optim.base_batch_size is None else self.optim.scaled(images_per_step(self.trainer))
+        optimizer = create_optimizer(self.network, optim)
+        self.learning_rate = optim.lr
         updates = self.trainer.estimated_stepping_batches
         if updates == float("inf"):
             raise UserError("trainer.max_epochs and trainer.max_steps are both unlimited: the schedule needs an end")
-        batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        scheduler = create_scheduler(optimizer, self.optim, int(updates), max(1, int(np.ceil(batches))))
+        steps = self.trainer.num_training_batches // self.trainer.accumulate_grad_batches
+        scheduler = create_scheduler(optimizer, optim, int(updates), steps)
         if scheduler is None:
             return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -197,7 +209,7 @@ class Task(LightningModule, ABC):
         if self.is_logging_step:
             gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
             self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
-            self.log("train/lr", optimizer.param_groups[0]["lr"])
+            self.log("train/lr", max(group["lr"] for group in optimizer.param_groups))
 
     def configure_gradient_clipping(
         self,
@@ -206,9 +218,10 @@ class Task(LightningModule, ABC):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip by `optim.clip_grad`, or by the Trainer's own setting where that is given."""
-        limit = self.optim.clip_grad if gradient_clip_val is None else gradient_clip_val
-        if limit is not None:
-            self.clip_gradients(optimizer, limit, gradient_clip_algorithm or "norm")
+        if gradient_clip_val is not None:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif self.optim.clip_grad is not None:
+            clip(self, self.network, optimizer, self.optim.clip_grad, self.optim.clip_mode)
 
     @property
     def is_logging_step(self) -> bool:

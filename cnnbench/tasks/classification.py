@@ -1,5 +1,6 @@
-"""Image classification: cross entropy, top-1 and top-5 accuracy, predictions."""
+"""Image classification: a loss by name, top-1 and top-5 accuracy, predictions."""
 
+import math
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from torchvision.transforms import v2
 from cnnbench.errors import UserError
 from cnnbench.models import list_models, model_info
 from cnnbench.tasks.base import Task
+from cnnbench.tasks.losses import create_loss
 from cnnbench.tasks.optim import OptimConfig
+from cnnbench.tasks.steps import epochs_of
 
 _SUM_DTYPE = torch.float32 if torch.backends.mps.is_available() else torch.float64  # MPS has no float64
 
@@ -21,9 +24,9 @@ class ClassificationTask(Task):
     """One label an image.
 
     Training logs `train/loss`, `train/lr` and `train/grad_norm` every `log_every_n_steps` steps and
-    `train/accuracy` every epoch; evaluation logs `val/…` and `test/…`: `loss` (without label smoothing),
-    `accuracy` and, from six classes on, `accuracy_top5`. Each sample counts once, whatever the number of
-    processes.
+    `train/accuracy` every epoch; evaluation logs `val/…` and `test/…`: `loss` (cross entropy without label smoothing,
+    whatever is trained with), `accuracy` and, from six classes on, `accuracy_top5`. Each sample counts once, whatever
+    the number of processes.
 
     Args:
         name: Name of the model, as `python -m cnnbench models` lists them.
@@ -35,10 +38,15 @@ class ClassificationTask(Task):
         in_chans: Channels of the images; None: the data module tells.
         model_args: Further arguments of the model, such as `{drop_path_rate: 0.1}`.
         optim: Optimiser and schedule; None: AdamW with cosine decay.
+        loss: What is trained with: `cross_entropy`; `bce`, binary cross entropy of every class (Wightman et al. 2021,
+            arXiv:2110.00476); or `asymmetric`, which makes little of what is sure (Ridnik et al. 2020,
+            arXiv:2009.14119).
+        bce_target_threshold: With `bce`, targets above this become 1 and others 0; None: left as they are.
         label_smoothing: Share of the target spread evenly over all classes, in training only.
         mixup: Alpha of mixup (Zhang et al. 2018, arXiv:1710.09412); 0: off. With `cutmix` too, each batch
             takes one of both.
         cutmix: Alpha of CutMix (Yun et al. 2019, arXiv:1905.04899); 0: off.
+        mixup_off_epochs: The last epochs, in which neither mixes.
         aux_weight: Weight of the losses of auxiliary heads, where the network has some (`model_args:
             {aux_logits: true}`); None: that of the paper's network here, whoever wrote the one that trains, or
             else 0.3.
@@ -62,9 +70,12 @@ class ClassificationTask(Task):
         in_chans: int | None = None,
         model_args: dict[str, Any] | None = None,
         optim: OptimConfig | None = None,
+        loss: str = "cross_entropy",
+        bce_target_threshold: float | None = None,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         cutmix: float = 0.0,
+        mixup_off_epochs: int = 0,
         aux_weight: float | None = None,
         compile: bool = False,
         channels_last: bool = False,
@@ -75,36 +86,46 @@ class ClassificationTask(Task):
             raise UserError(f"mixup is {mixup} and cutmix {cutmix}, but neither may be negative")
         if aux_weight is not None and aux_weight < 0:
             raise UserError(f"aux_weight is {aux_weight}, but may not be negative")
+        if mixup_off_epochs < 0:
+            raise UserError(f"mixup_off_epochs is {mixup_off_epochs}, but may not be negative")
+        create_loss(loss, label_smoothing, bce_target_threshold, mixed=max(mixup, cutmix) > 0)  # refuses what is wrong
         super().__init__(
             *(name, source, pretrained, weights, num_classes, in_chans, model_args, optim, compile, channels_last),
+            loss=loss,
+            bce_target_threshold=bce_target_threshold,
             label_smoothing=label_smoothing,
             mixup=mixup,
             cutmix=cutmix,
+            mixup_off_epochs=mixup_off_epochs,
             aux_weight=aux_weight,
         )
 
     def configure_head(self, num_classes: int) -> None:
-        """Create the metrics of each stage, and the mixing of the batch."""
+        """Create the loss, the metrics of each stage, and the mixing of the batch."""
         self.train_accuracy = _Mean()
         self._hits, self._counted = torch.zeros((), dtype=torch.long), 0
         self.val_metrics = _evaluation_metrics(num_classes)
         self.test_metrics = _evaluation_metrics(num_classes)
-        self.mix = _mixing(self.hparams.mixup, self.hparams.cutmix, num_classes)
+        hparams = self.hparams
+        self.mix = _mixing(hparams.mixup, hparams.cutmix, num_classes)
+        self._unmixed_from = math.inf  # the epoch, counted from 0
+        threshold = hparams.bce_target_threshold
+        self.train_loss = create_loss(hparams.loss, hparams.label_smoothing, threshold, mixed=self.mix is not None)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the mean loss of the batch."""
         images, labels = batch["image"], batch["label"]
         targets = labels
-        if self.mix is not None:
+        if self.is_mixing:
             images, targets = self.mix(images, labels)  # targets: (B, num_classes), a distribution each
         outputs = self(images)
         logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)  # (B, num_classes) each
-        loss = self._loss(logits, targets)
+        loss = self.train_loss(logits, targets)
         if auxiliary:
-            loss = loss + self.aux_weight * sum(self._loss(output, targets) for output in auxiliary)
+            loss = loss + self.aux_weight * sum(self.train_loss(output, targets) for output in auxiliary)
         if self.is_logging_step or self.trainer.is_last_batch:  # the last is shown, also in an epoch of few steps
             self.log("train/loss", loss.detach(), sync_dist=True)  # exact: training batches are of equal size
-        if self.mix is None:  # a mixed image has no single label to count
+        if not self.is_mixing:  # a mixed image has no single label to count
             # a metric's update in each step costs a sixth of a small network's own; so it has one an epoch
             self._hits += (logits.detach().argmax(dim=1) == labels).sum()
             self._counted += len(labels)
@@ -118,11 +139,23 @@ class ClassificationTask(Task):
         name = self.hparams.name
         return getattr(model_info(name).network, "aux_weight", 0.3) if name.partition(".")[0] in list_models() else 0.3
 
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets, label_smoothing=self.hparams.label_smoothing)
+    @property
+    def is_mixing(self) -> bool:
+        """Whether the batches of this epoch are mixed."""
+        return self.mix is not None and self.current_epoch < self._unmixed_from
+
+    def on_train_start(self) -> None:
+        """Find the epoch in which mixing ends."""
+        super().on_train_start()
+        if self.hparams.mixup_off_epochs:
+            self._unmixed_from = max(0, epochs_of(self.trainer) - self.hparams.mixup_off_epochs)
 
     def on_train_epoch_start(self) -> None:
-        """Count from zero."""
+        """Count from zero; say and log when mixing ends."""
+        if self.mix is not None and self.hparams.mixup_off_epochs:
+            self.log("train/mixing", float(self.is_mixing))
+            if self.current_epoch == self._unmixed_from and self.trainer.progress_bar_callback is not None:
+                self.print(f"mixup and CutMix are off from epoch {self.current_epoch + 1} on")
         self._hits, self._counted = torch.zeros((), dtype=torch.long, device=self.device), 0
 
     def running_figures(self) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,8 +12,10 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from cnnbench.errors import UserError, did_you_mean, first_line
+from cnnbench.tasks.clipping import MODES
+from cnnbench.tasks.one_cycle import RISE, OneCycleScheduler
 
-SCHEDULES = ("cosine", "step", "tanh", "poly", "constant", "none")
+SCHEDULES = ("cosine", "step", "onecycle", "tanh", "poly", "constant", "none")
 
 
 @dataclass
@@ -23,20 +25,29 @@ class OptimConfig:
     Args:
         optimizer: Name of the optimiser in timm (`timm.optim.list_optimizers()`).
         lr: Peak learning rate, for the whole batch.
+        base_batch_size: Images a step that `lr` belongs to: the rate used is lr x (batch_size x processes x
+            accumulate_grad_batches) / base_batch_size. None: `lr` is used as it is.
+        layer_decay: Factor of the learning rate from each layer to the one before it; the classifier learns at `lr`.
         weight_decay: Not applied to norms, biases and what the network's `no_weight_decay()` names.
         momentum: Momentum of those optimisers that have one.
         opt_args: Further arguments of the optimiser, such as `{betas: [0.9, 0.95]}`.
-        sched: Course of the learning rate after warm-up: cosine, step, tanh, poly, constant or none.
+        sched: Course of the learning rate after warm-up: cosine, step, onecycle, tanh, poly, constant or none.
+            `onecycle` is torch's OneCycleLR: from lr/25 up to `lr` over `warmup_epochs` (0: three tenths of the run),
+            down to lr/250,000, and momentum from 0.95 to 0.85 and back.
         decay_epochs: With `step`, epochs from one decay to the next; fractions are allowed.
         decay_rate: With `step`, factor of a decay.
         warmup_epochs: Epochs of linear warm-up, set per step; fractions are allowed.
         warmup_lr: Learning rate at the first step of the warm-up.
         min_lr: Learning rate at the end.
-        clip_grad: Largest norm of the gradient over all parameters; None: not clipped.
+        clip_grad: Bound of the gradient; None: not clipped.
+        clip_mode: What is bounded: `norm` of the gradient over all parameters, `value` of each of its numbers, or
+            with `agc` (adaptive gradient clipping, arXiv:2102.06171) its norm relative to the weights', unit by unit.
     """
 
     optimizer: str = "adamw"
     lr: float = 1e-3
+    base_batch_size: int | None = None
+    layer_decay: float | None = None
     weight_decay: float = 0.05
     momentum: float = 0.9
     opt_args: dict[str, Any] = field(default_factory=dict)
@@ -47,12 +58,14 @@ class OptimConfig:
     warmup_lr: float = 1e-6
     min_lr: float = 0.0
     clip_grad: float | None = None
+    clip_mode: str = "norm"
 
     def __post_init__(self) -> None:
         if self.optimizer not in (known := list_optimizers()):
             raise UserError(f"unknown optimizer {self.optimizer!r}{did_you_mean(self.optimizer, known)}")
-        if self.sched not in SCHEDULES:
-            raise UserError(f"unknown sched {self.sched!r}{did_you_mean(self.sched, SCHEDULES)}")
+        for name, known in (("sched", SCHEDULES), ("clip_mode", MODES)):
+            if (value := getattr(self, name)) not in known:
+                raise UserError(f"unknown {name} {value!r}{did_you_mean(value, known)}")
         for name in (
             "lr",
             "weight_decay",
@@ -69,6 +82,12 @@ class OptimConfig:
         for name in ("decay_epochs", "decay_rate"):
             if getattr(self, name) == 0:
                 raise UserError(f"optim.{name} is 0, but must be more")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise UserError(f"optim.layer_decay is {self.layer_decay}, but must be above 0 and at most 1")
+        if self.base_batch_size is not None and self.base_batch_size < 1:
+            raise UserError(f"optim.base_batch_size is {self.base_batch_size}, but must be at least 1")
+        if self.sched == "onecycle" and (self.min_lr, self.warmup_lr) != (OptimConfig.min_lr, OptimConfig.warmup_lr):
+            raise UserError("optim.min_lr and optim.warmup_lr are not for sched 'onecycle': it has ends of its own")
 
     @classmethod
     def of(cls, value: "OptimConfig | Mapping[str, Any] | None") -> "OptimConfig":
@@ -77,13 +96,26 @@ class OptimConfig:
             return cls()
         return value if isinstance(value, cls) else cls(**value)
 
+    def scaled(self, images_per_step: int) -> "OptimConfig":
+        """Return the same with the learning rate that steps of so many images have by `base_batch_size`."""
+        return replace(self, lr=self.lr * (images_per_step / self.base_batch_size), base_batch_size=images_per_step)
+
 
 def create_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """Create timm's optimiser for the trainable parameters of `network`.
 
     Raises:
-        UserError: The optimiser does not take one of `config.opt_args`.
+        UserError: The optimiser does not take one of `config.opt_args`, or the network does not tell its layers, and
+            `config.layer_decay` needs them.
     """
+    optimizer = _timms_optimizer(network, config)
+    scales = {group.get("lr_scale", 1.0) for group in optimizer.param_groups}
+    if config.layer_decay not in (None, 1.0) and scales == {1.0}:
+        raise UserError(f"optim.layer_decay: {type(network).__name__} does not tell its layers (group_matcher)")
+    return optimizer
+
+
+def _timms_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     try:
         return create_optimizer_v2(
             network,
@@ -91,6 +123,7 @@ def create_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Opt
             lr=config.lr,
             weight_decay=config.weight_decay,
             momentum=config.momentum,
+            layer_decay=config.layer_decay,
             **config.opt_args,
         )
     except TypeError as error:
@@ -106,6 +139,8 @@ def create_scheduler(
     The schedule counts optimiser steps, so that it is the same whatever the length of an epoch.
     """
     warmup = min(round(config.warmup_epochs * updates_per_epoch), updates)
+    if config.sched == "onecycle":
+        return OneCycleScheduler(optimizer, updates, warmup or RISE * updates)
     scheduler, _ = create_scheduler_v2(
         optimizer,
         sched=config.sched,
@@ -119,4 +154,7 @@ def create_scheduler(
         step_on_epochs=False,
         updates_per_epoch=1,
     )
+    if scheduler is None:
+        for group in optimizer.param_groups:
+            group["lr"] *= group.get("lr_scale", 1.0)  # a schedule does this at each step
     return scheduler

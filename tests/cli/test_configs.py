@@ -29,6 +29,14 @@ def is_ours_and_seeded(config):
     return config["model"]["init_args"]["source"] == "cnnbench" and config["seed_everything"] == 0
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_states_the_batch_that_its_rate_belongs_to(recipe):
+    config = yaml.safe_load((CONFIGS / recipe).read_text())
+    processes = 8 if recipe.startswith("imagenet/") else 1
+    images = config["data"]["init_args"]["batch_size"] * processes * config["trainer"].get("accumulate_grad_batches", 1)
+    assert config["model"]["init_args"]["optim"]["base_batch_size"] == images
+
+
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe not in BUNDLED])
 def test_recipe_is_parsed(recipe):
     config = Parsed(["fit", "--config", str(CONFIGS / recipe)]).config.fit
@@ -77,7 +85,7 @@ def test_the_imagenet_recipe_is_the_papers():
     optim = model["optim"]
     assert (optim["optimizer"], optim["lr"], optim["weight_decay"]) == ("adamw", 4e-3, 0.05)
     assert (trainer["max_epochs"], optim["warmup_epochs"]) == (300, 20)
-    assert data["batch_size"] * 8 * trainer["accumulate_grad_batches"] == 4096
+    assert data["batch_size"] * 8 == optim["base_batch_size"] == 4096
     assert (model["mixup"], model["cutmix"], model["label_smoothing"]) == (0.8, 1.0, 0.1)
     assert model["model_args"]["drop_path_rate"] == 0.1
     assert data["augmentation"] == {"auto_augment": "rand-m9-mstd0.5-inc1", "random_erasing": 0.25}

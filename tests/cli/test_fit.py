@@ -8,6 +8,8 @@ import pytest
 import torch
 import yaml
 
+from cnnbench import ClassificationTask
+
 SHORT = ("--trainer.max_epochs", 2, "--trainer.limit_train_batches", 4, "--trainer.log_every_n_steps", 1)
 
 
@@ -134,6 +136,30 @@ def test_switches(command, configs, options, lenet5, monkeypatch):
 
 
 IN_VAIN = ("--compile", "--channels_last")  # may compute the very same numbers
+
+
+@pytest.mark.parametrize(("asked", "warn_only"), [("true", False), ("warn", True)])
+def test_deterministic_algorithms_on_request(command, configs, monkeypatch, asked, warn_only):
+    seen = set()
+
+    def step(task, *args):
+        seen.add((torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()))
+        return trained_by(task, *args)
+
+    trained_by = ClassificationTask.training_step
+    monkeypatch.setattr(ClassificationTask, "training_step", step)
+    try:
+        command("fit", "--config", configs / "lenet5.yaml", *SHORT, "--trainer.deterministic", asked)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert seen == {(True, warn_only)}
+
+
+def test_a_fit_says_its_steps_and_their_rate(command, configs):
+    options = ("--trainer.accumulate_grad_batches", 2, "--model.optim.lr", 0.1, "--data.batch_size", 16)
+    run = command("fit", "--config", configs / "lenet5.yaml", *SHORT, *options, "--model.optim.sched", "constant")
+    assert "32 images a step, learning rate 0.05 = 0.1 x 32 / 64" in run.out
+    assert run.curve("train/lr")[-1] == pytest.approx(0.05)
 
 
 def test_switches_reach_the_network(configs):

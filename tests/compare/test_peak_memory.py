@@ -61,7 +61,7 @@ def test_activations_are_what_is_measured():
     memory = measure_memory(Side("wide", wide_60), Side("wider", wide_120), IMAGE, SETTINGS)
     activation = 8 * 3 * 64 * 64 * 4
     assert memory.theirs - memory.ours == pytest.approx(60 * activation, rel=0.1)
-    assert memory.batch_size == 8
+    assert (memory.batch_size, memory.image_size) == (8, IMAGE[-1])
 
 
 @pytest.mark.slow

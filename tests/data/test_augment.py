@@ -1,12 +1,16 @@
+import itertools
 import math
 
 import pytest
 import torch
 import torchvision.transforms.functional as F
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, RandAugment
+from torchvision.transforms.autoaugment import _apply_op
 
 from cnnbench.data import BatchAugmentation
 from cnnbench.data.draws import sample_keys, uniform
+from cnnbench.data.rand_augment import OPERATIONS, rand_augment
+from cnnbench.errors import UserError
 
 
 @pytest.fixture
@@ -53,7 +57,93 @@ def test_rotation_and_scale_equal_torchvision_image_by_image(images, keys):
         torch.testing.assert_close(got, expected, atol=2e-2, rtol=0)
 
 
-@pytest.mark.parametrize("options", [{"crop_padding": 4, "hflip": 0.5}, {"rotation": 10, "scale": (0.9, 1.1)}])
+def test_jitter_equals_torchvision_image_by_image(images, keys):
+    ours = BatchAugmentation(color_jitter=0.4)(images, keys)
+    changes = [F.adjust_brightness, F.adjust_contrast, F.adjust_saturation]
+    orders = list(itertools.permutations(range(3)))
+    seen = set()
+    for image, got, draws in zip(images, ours, uniform(keys, 4, first=5).tolist(), strict=True):
+        order = orders[int(6 * draws[3])]
+        seen.add(order)
+        expected = image
+        for change in order:
+            expected = changes[change](expected, 1 + 0.4 * (2 * draws[change] - 1))
+        apart = (got - expected.float()).abs()  # of 255; torchvision's grey is rounded down, thrice here
+        assert apart.max() <= 3
+        assert apart.mean() < 0.7
+    assert len(seen) == 6
+
+
+def test_grey_images_jitter_in_brightness_and_contrast(keys):
+    grey = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8)
+    as_grey, as_colour = (BatchAugmentation(color_jitter=0.4)(x, keys) for x in (grey, grey.expand(-1, 3, -1, -1)))
+    assert (as_grey - as_colour).abs().max() <= 3  # rounded luminance
+    assert (as_grey != grey).flatten(1).any(1).all()
+
+
+GREY = ("Color", "Contrast")  # torchvision rounds the grey image down
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("magnitude", [4, 17, 30])
+def test_each_operation_of_rand_augment_is_torchvisions(name, magnitude, images):
+    """A draw in the middle of the operation's share picks it; a second one below and above a half gives its sign."""
+    images = images[:8]
+    images[0] = 77  # a single level
+    choice = (list(OPERATIONS).index(name) + 0.5) / len(OPERATIONS)
+    for sign, draw in ((-1, 0.2), (1, 0.7)):
+        draws = torch.tensor([[[choice, draw]]]).expand(8, 1, 2)
+        ours = rand_augment(images.float(), magnitude, draws)
+        space = RandAugment()._augmentation_space(31, images.shape[-2:])
+        strengths, signed = space[name]
+        strength = strengths[magnitude].item() if strengths.ndim else 0.0
+        strength *= sign if signed else 1
+        for image, got in zip(images, ours, strict=True):
+            expected = _apply_op(image, name, strength, InterpolationMode.BILINEAR, None)
+            apart = (got - expected.float()).abs()
+            assert apart.max() <= (2 if name in GREY else 1)
+            assert apart.mean() < (0.03 if name not in GREY else 1.01 if len(image.unique()) == 1 else 0.9)
+
+
+def test_every_image_gets_operations_of_its_own(images, keys):
+    once, twice = (BatchAugmentation(rand_augment=n, rand_augment_magnitude=20)(images, keys) for n in (1, 2))
+    draws = uniform(keys, 4, first=15).view(64, 2, 2)
+    names = list(OPERATIONS)
+    first = [names[int(draw * len(names))] for draw in draws[:, 0, 0].tolist()]
+    assert len(set(first)) > 8
+    for position in range(64):
+        one = slice(position, position + 1)
+        assert torch.equal(once[one], rand_augment(images[one].float(), 20, draws[one, :1]))
+        assert torch.equal(twice[one], rand_augment(once[one], 20, draws[one, 1:]))
+
+
+def test_erased_rectangles_have_the_papers_sizes_and_the_images_noise():
+    images = torch.zeros(4000, 2, 30, 40, dtype=torch.uint8)
+    keys = sample_keys(0, 0, torch.arange(4000))
+    out = BatchAugmentation(random_erasing=0.4)(images, keys, mean=(0.5, 0.6), std=(0.1, 0.05))
+    erased = out[:, 0] > 0
+    chosen = erased.flatten(1).any(1)
+    assert chosen.float().mean() == pytest.approx(0.4, abs=0.03)
+    for mask in erased[chosen][:200]:
+        rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+        height, width = (len(places) for places in (rows, columns))
+        assert mask.sum() == height * width == (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
+        assert 0.01 < height * width / 1200 < 0.36
+    areas = erased[chosen].flatten(1).float().mean(1)
+    assert areas.mean() == pytest.approx((0.02 + 1 / 3) / 2, abs=0.015)
+    for channel, mean, std in ((0, 0.5, 0.1), (1, 0.6, 0.05)):
+        pixels = out[:, channel][erased] / 255
+        assert pixels.mean() == pytest.approx(mean, abs=1e-3)
+        assert pixels.std() == pytest.approx(std, rel=0.02)
+    assert erased[chosen].any(0).all()  # every place is reached
+
+
+ALL = {"crop_padding": 2, "hflip": 0.5, "rotation": 10, "color_jitter": 0.4, "rand_augment": 2, "random_erasing": 0.5}
+
+
+@pytest.mark.parametrize(
+    "options", [{"crop_padding": 4, "hflip": 0.5}, {"rotation": 10, "scale": (0.9, 1.1)}, {"color_jitter": 0.3}, ALL]
+)
 def test_an_image_varies_alike_in_any_batch(images, keys, options):
     augmentation = BatchAugmentation(**options)
     together = augmentation(images, keys)
@@ -69,3 +159,11 @@ def test_one_option_does_not_change_anothers_draws(images, keys):
     which = (flipped != images).flatten(1).any(1)
     assert torch.equal(both[~which], shifted[~which])
     assert torch.equal(both[which], shifted[which].flip(-1))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("rand_augment", -1), ("rand_augment_magnitude", 31), ("color_jitter", 2)]
+)
+def test_what_no_image_can_get_is_refused(field, value):
+    with pytest.raises(UserError, match=f"augmentation.{field} is {value}"):
+        BatchAugmentation(**{field: value})

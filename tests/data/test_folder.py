@@ -1,3 +1,4 @@
+import math
 import random
 import shutil
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from timm.data import create_transform
 from torchvision.transforms import RandomResizedCrop
 
 from cnnbench.data import FolderAugmentation, ImageFolderDataModule
-from cnnbench.data.views import random_crop
+from cnnbench.data.views import TrainView, random_crop
 from cnnbench.errors import UserError
 
 
@@ -104,6 +105,25 @@ def test_train_crops_lie_where_they_are_drawn(tmp_path):
     left = torch.where(flipped, image[:, 0, :, -1].mean(1), image[:, 0, :, 0].mean(1))
     assert left.min() < 10  # crops reach the left border
     assert image[:, 2].sub(128).abs().max() <= 3
+
+
+def test_pictures_turn_either_way_by_up_to_the_rotation(tmp_path):
+    """A white bar on black: its direction by second moments; corners of the mean colour."""
+    bar = np.zeros((65, 65, 3), np.uint8)
+    bar[30:35, 12:53] = 255
+    Image.fromarray(bar).save(tmp_path / "bar.png")
+    whole = FolderAugmentation(scale=(1, 1), ratio=(1, 1), hflip=0, rotation=30)
+    view = TrainView(65, 3, "bilinear", whole, mean=(0.2, 0.4, 0.6), std=(0.2,) * 3)
+    angles = []
+    for key in range(100):
+        pixels = view(tmp_path / "bar.png", key)
+        y, x = (pixels[0] > 128).nonzero().T.double() - 32
+        angles.append(-math.degrees(math.atan2(2 * (x * y).sum(), (x * x - y * y).sum()) / 2))
+        if abs(angles[-1]) > 5:
+            assert pixels[:, 0, 0].tolist() == [51, 102, 153]
+    angles = np.array(angles)
+    assert 25 < np.abs(angles).max() < 31
+    assert np.quantile(angles, [0.25, 0.75]) == pytest.approx([-15, 15], abs=6)
 
 
 def test_random_crops_are_distributed_as_torchvisions():

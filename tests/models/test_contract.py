@@ -6,6 +6,7 @@ import torch
 from contract import NAMES, arguments_of, beside_timm, create, every_architecture, ours_and_theirs
 from families import AS_RESET, REORDERED, SMALL, images_for, reference_source
 from safetensors.torch import save_file
+from timm.models import group_parameters
 from torch import nn
 
 import cnnbench.models as models
@@ -131,3 +132,18 @@ def test_published_weights_load_through_timm(name, tmp_path):
     )
     changed = {key for key, value in other.state_dict().items() if value.shape != theirs_model.state_dict()[key].shape}
     assert changed == {f"{cfg['first_conv']}.weight", f"{cfg['classifier']}.weight", f"{cfg['classifier']}.bias"}
+
+
+@every_architecture
+def test_layers_of_layer_wise_learning_rates(name):
+    """Numbered as timm numbers its own; torchvision's networks tell none, there every layer of features counts."""
+    with torch.device("meta"):
+        ours = create(name)
+        theirs = create(name, reference_source(name))
+    layers = group_parameters(ours, ours.group_matcher(), reverse=True)
+    if hasattr(theirs, "group_matcher"):
+        assert layers == group_parameters(theirs, theirs.group_matcher(), reverse=True)
+    classifier = {f"{ours.pretrained_cfg['classifier']}.{part}" for part in ("weight", "bias")}
+    assert max(layers.values()) > 2
+    assert {layers[key] for key in classifier} == {max(layers.values())}
+    assert layers[ours.pretrained_cfg["first_conv"] + ".weight"] == 0

@@ -46,6 +46,43 @@ def test_a_run_shorter_than_its_warm_up_still_has_a_schedule():
     assert rates[:4] == pytest.approx([0, 0.25, 0.5, 0.75])
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_one_cycle_is_torchs_rates_and_momenta(optimizer):
+    layer = nn.Linear(2, 2)
+    ours = create_optimizer(layer, OptimConfig(optimizer=optimizer, lr=2.0, sched="onecycle"))
+    theirs = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimizer](layer.parameters(), lr=2.0)
+    scheduler = create_scheduler(ours, OptimConfig(lr=2.0, sched="onecycle"), 50, 5)
+    reference = torch.optim.lr_scheduler.OneCycleLR(theirs, max_lr=2.0, total_steps=50)
+    for step in range(1, 50):
+        for key in ("lr", "momentum") if optimizer == "sgd" else ("lr", "betas"):
+            assert ours.param_groups[0][key] == pytest.approx(theirs.param_groups[0][key], rel=1e-9), (step, key)
+        theirs.step()
+        reference.step()
+        scheduler.step_update(step)
+
+
+@pytest.mark.parametrize("updates", [1, 2, 3])
+def test_one_cycle_of_few_steps_has_rates(updates):
+    for warmup in (0, 10):
+        rates = learning_rates(OptimConfig(lr=1.0, sched="onecycle", warmup_epochs=warmup), updates, 5)
+        assert all(0 < rate <= 1 for rate in rates)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adamw", "lamb", "lion", "rmsproptf", "adafactor", "adan", "muon"])
+def test_timms_optimizers_go_down_by_name(name):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    inputs, labels = torch.randn(64, 8), torch.randint(2, (64,))
+    optimizer = create_optimizer(network, OptimConfig(optimizer=name, lr=1e-3, weight_decay=0.01))
+    losses = []
+    for _ in range(10):
+        losses.append(nn.functional.cross_entropy(network(inputs), labels))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]
+
+
 @pytest.mark.parametrize("name", ["resnet18", "convnext_tiny"])
 def test_norms_and_biases_do_not_decay(name):
     network = create_model(name, num_classes=3)
@@ -77,6 +114,12 @@ def test_sgd_is_torchs():
     [
         ({"optimizer": "adamx"}, ("adamx", "'adam'")),
         ({"sched": "cosin"}, ("cosin", "'cosine'")),
+        ({"sched": "onecycl"}, ("onecycl", "'onecycle'")),
+        ({"sched": "onecycle", "min_lr": 0.1}, ("optim.min_lr", "onecycle")),
+        ({"clip_mode": "acg"}, ("clip_mode", "acg", "'agc'")),
+        ({"layer_decay": 0.0}, ("optim.layer_decay", "above 0 and at most 1")),
+        ({"layer_decay": 1.1}, ("optim.layer_decay", "1.1")),
+        ({"base_batch_size": 0}, ("optim.base_batch_size", "at least 1")),
         ({"lr": -1.0}, ("optim.lr", "-1.0")),
         ({"clip_grad": math.nan}, ("optim.clip_grad", "nan")),
     ],

@@ -6,6 +6,8 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from cnnbench.tasks.steps import images_per_step
+
 if TYPE_CHECKING:
     from cnnbench.cli.common.trainer import RunCLI
 
@@ -23,13 +25,17 @@ class RunStart(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what is trained, and where it is kept."""
-        self._begin(trainer)
+        images = images_per_step(trainer)
+        self._begin(trainer, {"learning_rate": pl_module.learning_rate, "images_per_step": images})
+        optim = pl_module.optim
+        scaled = f" = {optim.lr:g} x {images:,} / {optim.base_batch_size:,}" if optim.base_batch_size else ""
         parameters = sum(parameter.numel() for parameter in pl_module.network.parameters())
         data = trainer.datamodule
         self.cli.say(
             model=f"{pl_module.hparams.name} ({pl_module.hparams.source}), {parameters:,} parameters",
             data=f"{type(data).__name__}, {len(data.datasets['train']):,} training and "
             f"{len(data.datasets['val']):,} validation images, {data.num_classes} classes",
+            steps=f"{images:,} images a step, learning rate {pl_module.learning_rate:g}{scaled}",
             run=str(self.cli.directory),
             **{"W&B": self.cli.wandb_address()},
         )
@@ -47,7 +53,7 @@ class RunStart(Callback):
         """Begin."""
         self._begin(trainer)
 
-    def _begin(self, trainer: Trainer) -> None:
+    def _begin(self, trainer: Trainer, derived: dict[str, float] | None = None) -> None:
         if trainer.is_global_zero:
             for logger in trainer.loggers:
-                logger.log_hyperparams(yaml.safe_load(self.cli.resolved_config()))
+                logger.log_hyperparams({**yaml.safe_load(self.cli.resolved_config()), **(derived or {})})

@@ -59,8 +59,9 @@ COLUMNS: dict[str, str | Callable[[Comparison], Any]] = {
         for side in ("ours", "theirs")
     },
     "batch_size": "speed.batch_size",
+    "image_size": "speed.image_size",
     **{column: path for name in (*CONTESTS, "served_contest") for column, path in _contest(name).items()},
-    **{f"memory_{name}": f"memory.{name}" for name in ("ours", "theirs", "ratio", "batch_size")},
+    **{f"memory_{name}": f"memory.{name}" for name in ("ours", "theirs", "ratio", "batch_size", "image_size")},
     "training_config": "training.config",
     "training_verdict": "training.verdict",
     "training_first_different_step": _first_different_step,
