@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import cnnbench
+from cnnbench.cli import bench_data
 from cnnbench.cli import main as cli
 from cnnbench.compare import session
 from cnnbench.compare.result import Comparison
@@ -43,6 +44,9 @@ def test_a_command_is_understood(line, monkeypatch, with_recipes):
     words = shlex.split(line)
     if words[0] in ("models", "inspect"):
         assert cli.main(words) == 0
+        return
+    if words[0] == "bench-data":
+        assert bench_data._parser().parse_args(words[1:]).rounds > 0
         return
     if words[0] == "compare":
         monkeypatch.setattr(

@@ -10,8 +10,8 @@ from cnnbench import __version__
 from cnnbench.cli.common.messages import say
 from cnnbench.errors import StoppedError, ToldElsewhereError, UserError, did_you_mean
 
-# Command -> what it does. Each is the module `cnnbench.cli.<command>` with a function `run(args)`, which may return an
-# exit code.
+# Command -> what it does. Each is the module `cnnbench.cli.<command>`, with underscores for hyphens, and its function
+# `run(args)`, which may return an exit code.
 COMMANDS = {
     "fit": "train a model by a recipe, and keep its best and last checkpoint",
     "validate": "evaluate a checkpoint on the validation set",
@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "write the classes that a checkpoint sees in images",
     "models": "list the models there are",
     "inspect": "list a model's layers: shapes, parameters, multiply-adds, receptive fields",
+    "bench-data": "measure the loading of images, stage by stage, beside torchvision's and timm's",
     "compare": "prove that networks equal their references, and measure which is faster",
 }
 
@@ -45,7 +46,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in COMMANDS:
             raise UserError(f"unknown command {words[0]!r}{did_you_mean(words[0], COMMANDS)}")
-        code = import_module(f"cnnbench.cli.{words[0]}").run(args)
+        code = import_module(f"cnnbench.cli.{words[0].replace('-', '_')}").run(args)
         sys.stdout.flush()
     except UserError as error:
         if os.environ.get("CNNBENCH_DEBUG") == "1":
