@@ -31,6 +31,7 @@ _PUBLIC = {
     "FolderAugmentation": "cnnbench.data",
     "EMA": "cnnbench.callbacks.ema",
     "StopOnNonFinite": "cnnbench.callbacks.non_finite",
+    "Finetuning": "cnnbench.callbacks.finetuning",
     "UserError": "cnnbench.errors",
     "main": "cnnbench.cli.main",
 }

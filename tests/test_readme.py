@@ -65,9 +65,9 @@ def test_a_run_is_tested_and_predicted_as_written(command, configs, tmp_path, wr
     images = tmp_path / "images"
     write_photo(images / "of/mine.jpg")
     written = [line for line in COMMANDS if "RUN" in line]
-    assert len(written) == 6  # test, validate, predict, the checkpoint alone twice, going on
-    for line in written:
-        short = ("--trainer.max_epochs", 2) if line.startswith("fit") else ()
+    assert len(written) == 7  # test, validate, predict, the checkpoint alone twice, going on twice
+    for epochs, line in enumerate(written, start=2):
+        short = ("--trainer.max_epochs", epochs) if line.startswith("fit") else ()
         words = shlex.split(line.replace("RUN", str(run.directory)).replace("path/to/images", str(images)))
         command(*words, *short)
 

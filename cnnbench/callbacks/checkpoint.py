@@ -5,8 +5,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cnnbench.callbacks.atomic import written_whole
 from cnnbench.callbacks.checkpoint_files import LAST, PREVIOUS, read_checkpoint
@@ -57,7 +56,7 @@ def check_checkpoint_path(path: Path, runs: Path) -> None:
     if path.is_file():
         return
     found = [*path.glob("*.ckpt"), *path.glob("checkpoints/*.ckpt"), *path.parent.glob("*.ckpt")]
-    found = found or list(runs.glob("**/checkpoints/*.ckpt"))
+    found = [file for file in found or runs.glob("**/checkpoints/*.ckpt") if file.name != PREVIOUS]
     alike = [file for file in found if file.stem == path.stem] or found
     latest = sorted(alike, key=lambda file: file.stat().st_mtime, reverse=True)[:2]
     such_as = "; it is a file such as runs/…/checkpoints/best.ckpt"
@@ -66,47 +65,32 @@ def check_checkpoint_path(path: Path, runs: Path) -> None:
     raise UserError(what + nearest)
 
 
-def best_and_last(directory: Path, monitor: str, mode: str) -> tuple[ModelCheckpoint, "LastCheckpoint"]:
-    """Return the callbacks that keep `best.ckpt` by `monitor`, and `last.ckpt`, in `directory`."""
-    best = ModelCheckpoint(
-        dirpath=directory,
-        filename="best",
-        monitor=monitor,
-        mode=mode,
-        enable_version_counter=False,
-        auto_insert_metric_name=False,
-    )
-    return best, LastCheckpoint(directory / LAST)
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `best.ckpt` by a metric, saved right after the validation that measured it.
 
-
-class LastCheckpoint(Checkpoint):
-    """Saves after every epoch, after every validation within one, and at the end of training, better or not.
-
-    Lightning's own `save_last` writes only where a best checkpoint is written too.
+    A run that is continued knows its best score, also where its directory has been moved meanwhile.
 
     Args:
-        path: File to write.
+        directory: Of the run's checkpoints.
+        monitor: Name of the metric.
+        mode: `max` or `min`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._saved_step = -1
+    def __init__(self, directory: Path, monitor: str, mode: str) -> None:
+        super().__init__(
+            dirpath=directory,
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            enable_version_counter=False,
+            auto_insert_metric_name=False,
+            save_on_train_epoch_end=False,
+        )
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save within an epoch; a validation at its end is followed by the end itself."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.is_last_batch:
-            self._save(trainer)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, once the metrics of the epoch are complete."""
-        self._save(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what was trained since."""
-        if trainer.global_step != self._saved_step:
-            self._save(trainer)
-
-    def _save(self, trainer: Trainer) -> None:
-        if not trainer.fast_dev_run:
-            self._saved_step = trainer.global_step
-            trainer.save_checkpoint(self.path)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the best score over where its checkpoint is in this run's directory."""
+        path = Path(self.dirpath) / "best.ckpt"
+        if state_dict["best_model_path"] and path.is_file():
+            own = {"dirpath": self.dirpath, "best_model_path": str(path), "kth_best_model_path": str(path)}
+            super().load_state_dict(state_dict | own | {"best_k_models": {str(path): state_dict["best_model_score"]}})
+            self.current_score = state_dict["current_score"]

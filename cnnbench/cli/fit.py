@@ -5,19 +5,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from cnnbench.callbacks.atomic import remove_abandoned
-from cnnbench.callbacks.checkpoint import best_and_last
+from cnnbench.callbacks.checkpoint import BestCheckpoint
+from cnnbench.callbacks.checkpoint_files import LAST
+from cnnbench.callbacks.last_checkpoint import Interval, LastCheckpoint
 from cnnbench.callbacks.non_finite import StopOnNonFinite
 from cnnbench.callbacks.report import WandbReport
 from cnnbench.callbacks.tracking import requested_wandb_mode, run_loggers
 from cnnbench.cli.common import short_runs
+from cnnbench.cli.common.resume import last_checkpoint, resume_from
+from cnnbench.cli.common.run_directory import recipe_name
 from cnnbench.cli.common.trainer import RunCLI, as_list
-from cnnbench.errors import UserError
 from cnnbench.tasks.recipe.parser import Parser
 
 
@@ -38,19 +42,44 @@ class FitCLI(RunCLI):
         short_runs.add_options(parser)
 
     def before_instantiate_classes(self) -> None:
-        """Learn whether it is to train; clear away what a killed run left half-written beside its checkpoint."""
+        """Learn whether it is to train and from what on, refuse what does not fit, clear away what a kill left."""
+        settings = self.config[self.command]
+        self.short_run = short_runs.take_choice(settings)
+        self._every = Interval.parse(settings.checkpoint_every)
+        resolved = yaml.safe_load(self.resolved_config())
+        if settings.ckpt_path == "last":
+            settings.ckpt_path = str(self._last_checkpoint(resolved))
         super().before_instantiate_classes()
-        self.short_run = short_runs.take_choice(self.config[self.command])
-        if (path := self.config[self.command].ckpt_path) and rank_zero_only.rank == 0:
-            remove_abandoned(Path(path).parent)
+        if not settings.ckpt_path:
+            return
+        self.resume = resume_from(Path(settings.ckpt_path), resolved)
+        if self.resume.directory is not None and rank_zero_only.rank == 0:
+            for directory in (self.resume.directory, self.resume.checkpoint.parent):
+                remove_abandoned(directory)
+
+    def _last_checkpoint(self, settings: dict[str, Any]) -> Path:
+        """Return the checkpoint to train on from; tell of damaged ones that were passed over."""
+        root = Path(settings["trainer"]["default_root_dir"])
+        name = recipe_name(self._recipe(), root, settings["model"]["init_args"]["name"])
+        path, damaged = last_checkpoint(root, name, settings)
+        for file, reason in damaged.items():
+            self.say(damaged=f"{file}: {reason}; training goes on from {path}")
+        return path
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Create the Trainer, of a few steps where it is not to train."""
+        """Create the Trainer, of a few steps where it is not to train.
+
+        Raises:
+            UserError: The checkpoint was trained by another number of processes.
+        """
         if self.short_run:
             given = self._get(self.config_init, "trainer")
             callbacks = as_list(given["callbacks"])
             kwargs |= short_runs.trainer_settings(self.short_run[0], given["accumulate_grad_batches"], callbacks)
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if self.resume is not None:
+            self.resume.check_world_size(trainer.world_size)
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.short_run is None:
@@ -68,7 +97,8 @@ class FitCLI(RunCLI):
         if self.short_run:
             return []
         directory = self.directory / "checkpoints"
-        self._best, last = best_and_last(directory, self.model.monitor, self.model.monitor_mode)
+        self._best = BestCheckpoint(directory, self.model.monitor, self.model.monitor_mode)
+        last = LastCheckpoint(directory / LAST, self._every)
         tracked = requested_wandb_mode(self._get(self.config, "wandb")) != "disabled"
         given = as_list(self._get(self.config_init, "trainer")["callbacks"])
         stops = [] if any(isinstance(callback, StopOnNonFinite) for callback in given) else [StopOnNonFinite()]
@@ -76,22 +106,14 @@ class FitCLI(RunCLI):
 
     def how_to_resume(self) -> str:
         """Return the command that trains on, where there is a checkpoint."""
-        last = None if self.directory is None else self.directory / "checkpoints/last.ckpt"
+        last = None if self.directory is None else self.directory / "checkpoints" / LAST
         if last is None or not last.is_file():
             return "stopped before the first checkpoint"
         resume = f"--config {self.directory}/config.yaml --ckpt_path {last}"
         return f"stopped; to train on: {_python()} -m cnnbench fit {resume}"
 
     def after_fit(self) -> None:
-        """Print the best validation figure and the command that tests it.
-
-        Raises:
-            UserError: The checkpoint to resume from had reached the end of training already.
-        """
-        resumed = self.config["fit"].ckpt_path
-        if resumed and not self.trained:
-            end = f"trainer.max_epochs {self.trainer.max_epochs}, trainer.max_steps {self.trainer.max_steps}"
-            raise UserError(f"{resumed} has reached the end of training already ({end}): raise it to train on")
+        """Print the best validation figure and the command that tests it."""
         if (best := self._best.best_model_score) is None:
             return
         command = "test" if self.datamodule.has_test else "validate"

@@ -1,5 +1,6 @@
 """What `fit`, `validate`, `test` and `predict` share: Lightning's command line around a run's own directory."""
 
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,16 +13,19 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+import cnnbench.callbacks.finetuning  # noqa: F401, which a recipe can name once it is imported
 from cnnbench.callbacks.checkpoint import AtomicCheckpointIO, check_checkpoint_path
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.callbacks.tracking import QuietWandbLogger, run_loggers
 from cnnbench.cli.common.from_checkpoint import CheckpointAlone, recorded_class_names
 from cnnbench.cli.common.processes import end_others, is_told_elsewhere
+from cnnbench.cli.common.resume import Resume
 from cnnbench.cli.common.run_directory import create_run_directory, recipe_name, remove_if_unused
 from cnnbench.cli.common.run_start import RunStart
 from cnnbench.data import ImageDataModule
-from cnnbench.errors import ToldElsewhereError, UserError
+from cnnbench.errors import StoppedError, ToldElsewhereError, UserError
 from cnnbench.tasks.base import Task
 from cnnbench.tasks.recipe.mistakes import users_mistake
 from cnnbench.tasks.recipe.parser import Parser
@@ -39,11 +43,12 @@ class RunCLI(LightningCLI):
 
     Raises:
         UserError: Something about them is wrong; a run that did not begin leaves no directory.
-        KeyboardInterrupt: The user stopped the run.
+        StoppedError: The run was stopped, by Ctrl-C or by SIGTERM.
     """
 
     command: ClassVar[str]
     directory: Path | None = None
+    resume: Resume | None = None  # what the run goes on from
     trained = False  # whether there was anything to train
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
@@ -51,10 +56,9 @@ class RunCLI(LightningCLI):
         try:
             self._run(args)
         except BaseException as error:
-            # Lightning turns Ctrl-C into an exit
-            stopped = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
+            code = _signal_of(error)
             mistake = users_mistake(error, self.directory, self.trained)
-            instead = KeyboardInterrupt(self.how_to_resume()) if stopped else mistake
+            instead = StoppedError(self.how_to_resume(), 128 + code) if code else mistake
             trainer = getattr(self, "trainer", None)
             world_size = 1 if trainer is None else trainer.world_size
             if isinstance(error, Exception) and is_told_elsewhere(instead, world_size, self.directory):
@@ -120,7 +124,8 @@ class RunCLI(LightningCLI):
         settings = self._get(self.config_init, "trainer")
         self._root = Path(settings["default_root_dir"])
         name = recipe_name(self._recipe(), self._root, self.model.hparams.name)
-        self.directory = create_run_directory(self._root, name, self.command)
+        continued = None if self.resume is None else self.resume.directory
+        self.directory = continued or create_run_directory(self._root, name, self.command)
         if settings["logger"] in (None, True):
             kwargs["logger"] = self.run_loggers(name)
         callbacks = [*as_list(settings["callbacks"]), RunStart(self), *self.run_callbacks()]
@@ -150,14 +155,23 @@ class RunCLI(LightningCLI):
         return run_loggers(
             self.directory,
             self._get(self.config, "wandb"),
+            logged=0 if self.resume is None else self.resume.logged,
+            reports=0 if self.resume is None else self.resume.ended,
             name=f"{name}/{self.directory.name}",
             group=name,
             job_type=self.command,
         )
 
     def resolved_config(self) -> str:
-        """Return all settings of the run as YAML that the commands accept."""
-        return self._parser(self.command).dump(self.config[self.command], skip_unset=False)
+        """Return all settings of the run as YAML that the commands accept.
+
+        A run that is continued has those that it began with, and with them repeats all of it.
+        """
+        settings = self.config[self.command]
+        if self.resume is not None and self.resume.directory is not None:
+            settings = settings.clone()
+            settings.ckpt_path = self.resume.ckpt_path
+        return self._parser(self.command).dump(settings, skip_unset=False)
 
     @rank_zero_only
     def say(self, **lines: str) -> None:
@@ -225,6 +239,14 @@ class EvaluationCLI(RunCLI):
             **{key: f"{value:.6f}" for key, value in self.trainer.callback_metrics.items()},
             run=str(self.directory),
         )
+
+
+def _signal_of(error: BaseException) -> int:
+    """Return the signal that ended a run, 0 where none did; Lightning turns both into an exit."""
+    if isinstance(error, SIGTERMException):
+        return signal.SIGTERM
+    stopped = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
+    return signal.SIGINT if stopped else 0
 
 
 def as_list(value: Any) -> list[Any]:

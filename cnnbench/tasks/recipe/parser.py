@@ -51,6 +51,12 @@ class Parser(LightningArgumentParser):
             default="auto",
             help="Weights & Biases: auto is online with a login, else offline; disabled is off.",
         )
+        self.add_argument(
+            "--checkpoint_every",
+            type=str,
+            default="5m",
+            help="How often fit saves last.ckpt within an epoch: steps (500), a time (30s, 10m, 2h), or never.",
+        )
         for name, text in _SWITCHES.items():
             self.add_argument(f"--{name}", action=ActionYesNo, nargs="?", default=False, help=text)
             self.link_arguments(name, f"model.init_args.{name}")
