@@ -3,6 +3,7 @@
 import csv
 import gzip
 import pickle
+import re
 import struct
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -56,7 +57,9 @@ def commands():
                 code = main([name, *map(str, (*words, *options))])
             assert code == 0, err.getvalue()
             new = set(root.rglob("config.yaml")) - before
-            return Run(out.getvalue(), err.getvalue(), new.pop().parent if new else None)
+            continued = re.search(r"^run +(\S+)", out.getvalue(), re.MULTILINE)
+            directory = new.pop().parent if new else continued and Path(continued[1])
+            return Run(out.getvalue(), err.getvalue(), directory)
 
         return run
 

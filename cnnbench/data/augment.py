@@ -3,8 +3,10 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from cnnbench.data import checks
@@ -96,6 +98,8 @@ class BatchAugmentation:
 
 def _crop_flip(images: Tensor, padding: int, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
     """Cut each image at its `top` and `left` out of itself in a black border, then mirror where `flip`."""
+    if images.device.type == "cpu":
+        return _crop_flip_on_cpu(images, padding, top, left, flip)
     batch, channels, height, width = images.shape
     padded = F.pad(images, (padding,) * 4)
     column = torch.arange(width, device=images.device)
@@ -104,6 +108,18 @@ def _crop_flip(images: Tensor, padding: int, top: Tensor, left: Tensor, flip: Te
     source = rows[:, :, None] * padded.shape[-1] + columns[:, None, :]  # (B, H, W)
     source = source.view(batch, 1, -1).expand(-1, channels, -1)
     return padded.flatten(2).gather(2, source).view_as(images)
+
+
+def _crop_flip_on_cpu(images: Tensor, padding: int, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
+    """Do the same as one index into all windows of the images and of their mirror images: whole rows are copied."""
+    batch, channels, height, width = images.shape
+    sides = images.new_zeros(2, batch, channels, height + 2 * padding, width + 2 * padding)
+    inner = sides[..., padding : padding + height, padding : padding + width]
+    inner[0], inner[1] = images, images.flip(-1)
+    left = torch.where(flip, 2 * padding - left, left)  # a window, seen in the mirror
+    windows = sliding_window_view(sides.numpy(), (height, width), axis=(3, 4))  # (2, B, C, 2P + 1, 2P + 1, H, W)
+    chosen = windows[flip.long().numpy(), np.arange(batch), :, top.numpy(), left.numpy()]
+    return torch.from_numpy(chosen)
 
 
 NO_AUGMENTATION = BatchAugmentation()

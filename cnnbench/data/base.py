@@ -1,7 +1,7 @@
 """What every data module of cnnbench is: datasets by split, exact samplers, batches finished on device."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -38,6 +38,8 @@ class ImageDataModule(LightningDataModule):
         image_size: Height and width of an image.
         mean: One number a channel, of pixels in 0..1.
         std: The same.
+        interpolation: How evaluation brings images to `image_size`.
+        crop_pct: The part of the shorter side that evaluation keeps; more than 1 adds a black border.
 
     Args:
         batch_size: Images a process and step.
@@ -49,9 +51,12 @@ class ImageDataModule(LightningDataModule):
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation = "bilinear"
+    crop_pct = 1.0
 
     def __init__(self, batch_size: int, image_size: int, num_workers: int, in_chans: int) -> None:
         super().__init__()
+        self.save_hyperparameters(logger=False)  # those of the subclass, which checkpoints record
         checks.at_least("batch_size", batch_size, 1)
         checks.at_least("image_size", image_size, 1)
         checks.at_least("num_workers", num_workers, 0)
@@ -89,7 +94,7 @@ class ImageDataModule(LightningDataModule):
         dataset = self.datasets["train"]
         if self.batch_size > len(dataset):
             raise UserError(f"batch_size is {self.batch_size}: the training set has {len(dataset)} images")
-        sampler = TrainSampler(dataset, *self._processes(), seed=_run_seed())
+        sampler = TrainSampler(dataset, *self._processes(), seed=_run_seed(), used=self._used_samples)
         return self._loader(dataset, sampler, drop_last=len(sampler) >= self.batch_size)
 
     def val_dataloader(self) -> DataLoader:
@@ -135,7 +140,7 @@ class ImageDataModule(LightningDataModule):
 
     def _loader(self, dataset: Dataset, sampler: Sampler, drop_last: bool = False) -> DataLoader:
         collate: Callable[[Any], Batch] | None = getattr(dataset, "collate", None)
-        return DataLoader(
+        return _PunctualLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
@@ -147,9 +152,26 @@ class ImageDataModule(LightningDataModule):
             generator=torch.Generator().manual_seed(_run_seed()),  # leaves the global generator to the model
         )
 
+    def _used_samples(self) -> int:
+        """Return how many samples of the running epoch this process has trained on."""
+        if self.trainer is None:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready * self.batch_size
+
     def _processes(self) -> tuple[int, int]:
         """Return (number of processes, this one's rank)."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+
+
+class _PunctualLoader(DataLoader):
+    """Asks its sampler for the order when the first batch is wanted.
+
+    Lightning makes the iterator of a resumed run before it tells the sampler the epoch, and worker processes would
+    begin on batches of another one.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from super().__iter__()
 
 
 def counted(batch: Batch) -> slice:

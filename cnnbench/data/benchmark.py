@@ -1,98 +1,82 @@
-"""How fast the in-memory pipeline is beside torchvision's per-sample one: crop, flip, normalise.
+"""Images a second of our pipelines beside torchvision's and timm's, in processor time of this process.
 
-    python -m cnnbench.data.benchmark
-
-Both pipelines load the same random images of CIFAR's size through a DataLoader in this process, on one core.
-Each pair is timed in random order, and the median of the pairs' ratios is printed with its bootstrap 95 %
-interval, and beside it that of ours against itself: the resolution of this machine.
+Every pipeline crops at random, flips, and normalises, and nothing else. Rounds are interleaved: in each, all pipelines
+load the same images once, in random order, and ours once more, as a control: the resolution of this machine.
 """
 
-import argparse
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
-from cnnbench.data.cifar import CIFAR10DataModule
-from cnnbench.data.memory import MemoryDataset
 from cnnbench.statistics import median_interval
 
-Pipeline = Callable[[], Iterator[Tensor]]
-"""Starts an epoch and yields its batches, float32 (B, 3, 32, 32)."""
+STAGES = ("read", "decode", "crop", "augment", "collate", "transfer")
+CONTROL = "ours again"
 
 
-class _PerSample(Dataset):
-    """As torchvision's CIFAR10 with the customary transforms."""
+class Clock:
+    """Charges the processor time since it was last asked to a stage."""
 
-    def __init__(self, images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        self.images = images  # (N, H, W, C)
-        steps = [
-            transforms.RandomCrop(32, padding=4),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-        ]
-        self.transform = transforms.Compose([*steps, transforms.Normalize(mean, std)])
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._last = time.process_time()
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.transform(Image.fromarray(self.images[index]))
+    def __call__(self, stage: str) -> None:
+        """End a stage."""
+        now = time.process_time()
+        self.seconds[stage] += now - self._last
+        self._last = time.process_time()
 
 
-def pipelines(num_images: int, batch_size: int) -> tuple[Pipeline, Pipeline]:
-    """Return (ours, torchvision's) over the same images."""
-    images = torch.randint(0, 256, (num_images, 3, 32, 32), dtype=torch.uint8)
-    data = CIFAR10DataModule(batch_size=batch_size)
-    data.datasets["train"] = MemoryDataset(images, torch.zeros(num_images, dtype=torch.int64))
-    per_sample = _PerSample(images.permute(0, 2, 3, 1).contiguous().numpy(), data.mean, data.std)
-    theirs = DataLoader(per_sample, batch_size, shuffle=True, drop_last=True)
-    ours = data.train_dataloader()
-    finish = data.on_after_batch_transfer
-    return lambda: (finish(batch, 0)["image"] for batch in ours), lambda: iter(theirs)
+Pipeline = Callable[[Clock], int]
+"""Loads its images once, ends each of its stages on the clock, and returns how many images there were."""
 
 
-def rate(pipeline: Pipeline) -> float:
-    """Return the images a second of one epoch."""
-    start = time.perf_counter()
-    images = sum(len(batch) for batch in pipeline())
-    return images / (time.perf_counter() - start)
+@dataclass
+class Rates:
+    """Images a second in each round: by pipeline and stage, and as a whole under `total`."""
+
+    of: dict[str, dict[str, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+
+    def add(self, name: str, images: int, seconds: dict[str, float]) -> None:
+        """Add one round of a pipeline."""
+        for stage, spent in (seconds | {"total": sum(seconds.values())}).items():
+            self.of[name][stage].append(images / max(spent, 1e-9))
+
+    def interval(self, name: str, stage: str = "total") -> tuple[float, float, float]:
+        """Return the median rate and its 95 % interval."""
+        rates = self.of[name][stage]
+        return float(np.median(rates)), *median_interval(rates)
+
+    def ratio(self, name: str) -> tuple[float, float, float]:
+        """Return how many times as fast ours is as another: the median of the rounds' ratios and its interval."""
+        ratios = np.array(self.of["ours"]["total"]) / np.array(self.of[name]["total"])
+        return float(np.median(ratios)), *median_interval(ratios)
 
 
-def compare(one: Pipeline, other: Pipeline, pairs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Time two pipelines `pairs` times, each pair in random order: their images a second."""
-    rates = np.empty((pairs, 2))
-    for pair in rates:
-        for side in random.sample((0, 1), 2):
-            pair[side] = rate((one, other)[side])
-    return rates[:, 0], rates[:, 1]
+def measure(pipelines: dict[str, Pipeline], rounds: int) -> Rates:
+    """Run some pipelines, interleaved, after one round to warm up.
+
+    Args:
+        pipelines: By name; one is `ours`, which also runs as its own control.
+        rounds: At least one.
+    """
+    contestants = pipelines | {CONTROL: pipelines["ours"]}
+    rates = Rates()
+    for round_number in range(rounds + 1):
+        for name in random.sample(sorted(contestants), len(contestants)):
+            clock = Clock()
+            images = contestants[name](clock)
+            if round_number:
+                rates.add(name, images, clock.seconds)
+    return rates
 
 
-def main() -> None:
-    """Time, and print what was measured and where."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=4096, help="images an epoch (default: 4096)")
-    parser.add_argument("--batch-size", type=int, default=128, help="images a batch (default: 128)")
-    parser.add_argument("--pairs", type=int, default=15, help="epochs of each pipeline (default: 15)")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    ours, theirs = pipelines(args.images, args.batch_size)
-    compare(ours, theirs, 2)  # warms up
-    print(f"torch {torch.__version__}, 1 thread, {args.images} images in batches of {args.batch_size}")
-    for name, other in (("torchvision per sample", theirs), ("ours (control)", ours)):
-        rates, other_rates = compare(ours, other, args.pairs)
-        low, high = median_interval(rates / other_rates)
-        print(
-            f"ours {np.median(rates):,.0f} img/s, {name} {np.median(other_rates):,.0f} img/s: "
-            f"{np.median(rates / other_rates):.2f} times [{low:.2f}, {high:.2f}]"
-        )
-
-
-if __name__ == "__main__":
-    main()
+def stages_of(rates: Rates, names: Sequence[str]) -> list[str]:
+    """Return the stages that any of these pipelines has, in order, and `total`."""
+    known = [stage for stage in STAGES if any(stage in rates.of[name] for name in names)]
+    return [*known, "total"]

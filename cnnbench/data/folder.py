@@ -1,20 +1,24 @@
 """Folders of images with a folder a class, as ImageNet's."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from cnnbench.data import checks
 from cnnbench.data.base import Batch, ImageDataModule
-from cnnbench.data.image_files import find_classes, find_images
+from cnnbench.data.decoders import installed
+from cnnbench.data.file_index import EXTENSIONS, ImageFiles, find_classes, find_images
+from cnnbench.data.image_files import ImageFileError
 from cnnbench.data.memory import stratified_split
 from cnnbench.data.pixels import channel_statistics
-from cnnbench.data.samplers import split_key
+from cnnbench.data.samplers import index_and_key
 from cnnbench.data.views import INTERPOLATIONS, EvalView, FolderAugmentation, TrainView
 from cnnbench.errors import UserError, did_you_mean
 
@@ -26,7 +30,7 @@ _IMAGENET = {
 }
 _DEFAULT_AUGMENTATION = FolderAugmentation()
 
-Files = tuple[list[Path], list[int] | None]
+Files = tuple[ImageFiles, np.ndarray | None]
 """Paths and, where they are known, labels."""
 
 
@@ -35,30 +39,68 @@ class FileDataset(Dataset):
 
     Args:
         files: Their paths.
-        labels: As many numbers, or None.
+        labels: int64 (N,), or None.
         view: From a path and a key to uint8 (C, H, W).
+        skip_errors: Leave out of a batch what cannot be read, in place of raising.
     """
 
-    def __init__(self, files: list[Path], labels: list[int] | None, view: EvalView | TrainView) -> None:
+    def __init__(
+        self, files: ImageFiles, labels: np.ndarray | None, view: EvalView | TrainView, skip_errors: bool = False
+    ) -> None:
         self.files = files
-        self.labels = labels
+        self.labels = None if labels is None else torch.from_numpy(labels)
         self.view = view
+        self.skip_errors = skip_errors
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> dict[str, Tensor | int]:
+    def __getitem__(self, item: int | tuple[int, int]) -> Batch:
         """Return one sample, by its index or, in training, (index, key)."""
-        index, key = split_key(item)
-        sample = {"image": self.view(self.files[index], key or 0), "index": index}
+        return {name: value[0] for name, value in self.__getitems__([item]).items()}
+
+    def __getitems__(self, items: list[int] | list[tuple[int, int]]) -> Batch:
+        """Return the finished batch of these indices or, in training, (index, key) pairs.
+
+        With `skip_errors`, `skipped`, int64 (S,), has the indices of what could not be read.
+
+        Raises:
+            ImageFileError: A file is not a whole image; or, with `skip_errors`, none of them is.
+        """
+        index, key = index_and_key(items)
+        images = self.room_for(len(items))
+        read: list[int] = []
+        keys = [0] * len(items) if key is None else key.tolist()
+        for place, (at, own_key) in enumerate(zip(index.tolist(), keys, strict=True)):
+            try:
+                images[len(read)] = self.view(self.files[at], own_key)
+            except ImageFileError:
+                if not self.skip_errors or (place + 1 == len(items) and not read):
+                    raise
+            else:
+                read.append(place)
+        return self._batch(images, index, key, read)
+
+    def room_for(self, images: int) -> Tensor:
+        """Return uint8 (B, C, H, W) to be filled, the channels last in memory, as decoders have them."""
+        size, channels = self.view.image_size, self.view.in_chans
+        return torch.empty(images, size, size, channels, dtype=torch.uint8).permute(0, 3, 1, 2)
+
+    def _batch(self, images: Tensor, index: Tensor, key: Tensor | None, read: list[int]) -> Batch:
+        batch = {"image": images, "index": index}
+        if len(read) < len(index):
+            chosen = torch.tensor(read)
+            lost = torch.ones(len(index), dtype=torch.bool).index_fill_(0, chosen, False)
+            batch = {"image": images[: len(read)], "index": index[chosen], "skipped": index[lost]}
+            key = None if key is None else key[chosen]
         if self.labels is not None:
-            sample["label"] = self.labels[index]
-        return sample if key is None else sample | {"key": key}
+            batch["label"] = self.labels[batch["index"]]
+        return batch if key is None else batch | {"key": key}
 
     @staticmethod
-    def collate(samples: list[dict[str, Tensor | int]]) -> Batch:
-        """Return the samples as a batch."""
-        return default_collate(samples)
+    def collate(batch: Batch) -> Batch:
+        """Return the batch, which `__getitems__` has finished."""
+        return batch
 
 
 class ImageFolderDataModule(ImageDataModule):
@@ -68,7 +110,9 @@ class ImageFolderDataModule(ImageDataModule):
 
     Args:
         root: Folder of the data.
-        predict_root: Images to predict, any below this folder; by default those of `test`, else of `val`.
+        class_names: Names of the classes, in the order of the labels; by default the folders of `train`.
+        predict_root: Images to predict, any below this folder; by default those of `test`, else of `val`, and where
+            the classes are named and have no folders, all below `root`.
         val_fraction: Part of the training images to validate on, where there is no `val` folder; stratified,
             fixed.
         batch_size: Images a process and step.
@@ -79,12 +123,19 @@ class ImageFolderDataModule(ImageDataModule):
         mean: Of pixels in 0..1; by default the model's, else ImageNet's.
         std: The same.
         interpolation: nearest, bilinear or bicubic; by default the model's, else bilinear.
-        crop_pct: Part of the shorter side that evaluation keeps; by default the model's, else 0.875.
+        crop_pct: Part of the shorter side that evaluation keeps; by default the model's, else 0.875; more than 1 adds a
+            black border.
+        decoder: `auto` is the fastest that is installed, of simplejpeg (`pip install cnnbench[fast]`), torchvision and
+            pil; they give the same pixels. `pil` resamples by PIL too: evaluation is then timm's, to the last bit,
+            at a third of the speed.
+        on_error: What to do with a file that is not a whole image: `raise`, or `skip` it; what was skipped is counted
+            and listed at the end.
     """
 
     def __init__(
         self,
         root: str = "data",
+        class_names: tuple[str, ...] | None = None,
         predict_root: str | None = None,
         val_fraction: float | None = None,
         batch_size: int = 64,
@@ -96,26 +147,33 @@ class ImageFolderDataModule(ImageDataModule):
         std: tuple[float, ...] | None = None,
         interpolation: str | None = None,
         crop_pct: float | None = None,
+        decoder: str = "auto",
+        on_error: str = "raise",
     ) -> None:
         super().__init__(batch_size, image_size, _cores() if num_workers is None else num_workers, in_chans)
         checks.per_channel("mean", mean, in_chans)
         checks.per_channel("std", std, in_chans, positive=True)
         checks.one_of("interpolation", interpolation, (None, *INTERPOLATIONS))
-        for name, value in (("val_fraction", val_fraction), ("crop_pct", crop_pct)):
-            if value is not None and not 0 < value <= 1:
-                raise UserError(f"{name} is {value}: it must be above 0 and at most 1")
+        for name, value, most in (("val_fraction", val_fraction, 1), ("crop_pct", crop_pct, 2)):
+            if value is not None and not 0 < value <= most:
+                raise UserError(f"{name} is {value}: it must be above 0 and at most {most}")
         self.root = Path(root)
         self.predict_root = None if predict_root is None else Path(predict_root)
         self.val_fraction = val_fraction
         self.augmentation = augmentation
         self._asked = {"mean": mean, "std": std, "interpolation": interpolation, "crop_pct": crop_pct}
+        checks.one_of("on_error", on_error, ("raise", "skip"))
+        self.decoder = installed(decoder)
+        self.on_error = on_error
         self._files: dict[str, Files] = {}
-        self._class_names: tuple[str, ...] | None = None
+        self._names_given = class_names is not None
+        self._class_names = tuple(class_names) if class_names is not None else None
+        self._skipped: dict[Path, EvalView | TrainView] = {}
         self._settle({})
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The folders of `train`, else of `val` or `test`; empty where there are only images to predict."""
+        """Those given, else the folders of `train`, `val` or `test`; empty where there are only images to predict."""
         if self._class_names is None:
             folders = [self.root / split for split in ("train", "val", "test")]
             labelled = next(filter(Path.is_dir, folders), None)
@@ -144,11 +202,36 @@ class ImageFolderDataModule(ImageDataModule):
         elif stage == "test" and "test" not in self._files:
             self._find("test")
         elif stage == "predict" and "predict" not in self._files:
-            self._files["predict"] = (find_images(self._predict_folder()), None)
+            self._files["predict"] = (find_images(self.predict_folder()), None)
         common = self.image_size, self.in_chans, self.interpolation
         for split, (files, labels) in self._files.items():
-            train = TrainView(*common, self.augmentation, self.mean, self.std) if split == "train" else None
-            self.datasets[split] = FileDataset(files, labels, train or EvalView(*common, self.crop_pct))
+            view = EvalView(*common, self.crop_pct, self.decoder)
+            if split == "train":
+                view = TrainView(*common, self.augmentation, self.mean, self.std, self.decoder)
+            self.datasets[split] = FileDataset(files, labels, view, self.on_error == "skip")
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch, and note what was left out of it."""
+        if "skipped" in batch:
+            dataset = self.datasets[self._running_split()]
+            self._skipped |= {dataset.files[index]: dataset.view for index in batch["skipped"].tolist()}
+            batch = {name: value for name, value in batch.items() if name != "skipped"}
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def teardown(self, stage: str) -> None:
+        """List what was skipped, and why."""
+        if self._skipped:
+            print(f"skipped {len(self._skipped)} files that are not whole images:", file=sys.stderr)
+        for path in sorted(self._skipped):
+            try:
+                self._skipped[path](path, 0)
+            except ImageFileError as error:
+                print(f"  {error}", file=sys.stderr)
+        self._skipped.clear()
+
+    def _running_split(self) -> str:
+        running = {"train": self.trainer.training, "test": self.trainer.testing, "predict": self.trainer.predicting}
+        return next((split for split, is_running in running.items() if is_running), "val")
 
     def _settle(self, config: Any) -> None:
         """Set mean, std, interpolation, crop_pct: as asked for, else the model's, else ImageNet's."""
@@ -173,9 +256,9 @@ class ImageFolderDataModule(ImageDataModule):
             raise UserError(f"no folder {self.root / 'val'}: add it, or set val_fraction to hold out a part of train")
         files, labels = self._files["train"]
         size = round(self.val_fraction * len(files))
-        parts = stratified_split(np.array(labels), size, "val_fraction")
+        parts = stratified_split(labels, size, "val_fraction")
         for split, part in zip(("train", "val"), parts, strict=True):
-            self._files[split] = ([files[i] for i in part], [labels[i] for i in part])
+            self._files[split] = (files.subset(part), labels[part])
 
     def _find(self, split: str) -> None:
         """Find the images of `root/<split>/<class>/*`."""
@@ -188,19 +271,35 @@ class ImageFolderDataModule(ImageDataModule):
         for name in found:
             if name not in self.class_names:
                 hint = did_you_mean(name, self.class_names)
-                raise UserError(f"{folder / name} is a class that {self.root / 'train'} lacks{hint}")
-        by_class = [(self.class_names.index(name), find_images(folder / name)) for name in found]
-        files = [file for _, images in by_class for file in images]
-        self._files[split] = (files, [label for label, images in by_class for _ in images])
+                known = "class_names" if self._names_given else self.root / "train"
+                raise UserError(f"{folder / name} is a class that {known} lacks{hint}")
+        files = find_images(folder)
+        classes = files.first_directory()
+        if empty := sorted(set(found) - set(classes)):
+            raise UserError(f"no images below {folder / empty[0]} (looked for {', '.join(EXTENSIONS)})")
+        number = {name: label for label, name in enumerate(self.class_names)}
+        labels = np.array([number.get(name, -1) for name in classes])  # -1: beside the folders of the classes
+        labelled = np.flatnonzero(labels >= 0)
+        self._files[split] = (files.subset(labelled), labels[labelled])
 
-    def _predict_folder(self) -> Path:
-        own = [self.root / split for split in ("test", "val")]
-        folders = [self.predict_root] if self.predict_root else own
+    def predict_folder(self) -> Path:
+        """Return the folder below which all images are to be predicted.
+
+        Raises:
+            UserError: There is none.
+        """
+        splits = {split: self.root / split for split in ("train", "val", "test")}
+        folders = [self.predict_root] if self.predict_root else [splits["test"], splits["val"]]
+        if not self.predict_root and self._names_given and not any(map(self._has_classes, splits.values())):
+            folders = [self.root]
         folder = next(filter(Path.is_dir, folders), None)
         if folder is None:
             looked_for = " or ".join(map(str, folders))
             raise UserError(f"nothing to predict: no folder {looked_for}; set predict_root")
         return folder
+
+    def _has_classes(self, folder: Path) -> bool:
+        return folder.is_dir() and not set(find_classes(folder)).isdisjoint(self.class_names)
 
 
 def _cores() -> int:

@@ -1,6 +1,5 @@
-"""Image files: found below a folder, and decoded upright, in 8 bits, grey or RGB, whatever they hold."""
+"""Image files, decoded by PIL: upright, in 8 bits, grey or RGB, whatever they hold."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,6 @@ from PIL import ExifTags, Image, ImageOps
 
 from cnnbench.errors import UserError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 _TRANSPOSED = range(5, 9)  # EXIF orientations that exchange width and height
 _MODES = {1: "L", 3: "RGB"}
 
@@ -26,26 +24,21 @@ class ImageFileError(UserError):
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
-def find_classes(folder: Path) -> tuple[str, ...]:
-    """Return the names of the folders in `folder`, sorted: the classes of an ImageNet-style folder."""
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."))
-
-
-def find_images(folder: Path) -> list[Path]:
-    """Return all images below `folder`, sorted.
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name the file in what fails within.
 
     Raises:
-        UserError: There is none.
+        ImageFileError: The file is not a whole image.
     """
-    found = [
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(EXTENSIONS) and name[0] != "."
-    ]
-    if not found:
-        raise UserError(f"no images below {folder} (looked for {', '.join(EXTENSIONS)})")
-    return sorted(found)
+    try:
+        yield
+    except Exception as error:  # PIL raises nearly anything on a damaged file
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = "not an image"
+        else:
+            reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageFileError(f"{path} cannot be read as an image: {reason}") from error
 
 
 @contextmanager
@@ -55,15 +48,8 @@ def image_file(path: Path) -> Iterator[Image.Image]:
     Raises:
         ImageFileError: The file is not a whole image.
     """
-    try:
-        with Image.open(path) as image:
-            yield image
-    except Exception as error:  # PIL raises nearly anything on a damaged file
-        if isinstance(error, Image.UnidentifiedImageError):
-            reason = "not an image"
-        else:
-            reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageFileError(f"{path} cannot be read as an image: {reason}") from error
+    with reading(path), Image.open(path) as image:
+        yield image
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -72,17 +58,16 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return image.size[::-1] if transposed else image.size
 
 
-def decode(image: Image.Image, in_chans: int, fraction: float = 1.0) -> Image.Image:
+def decode(image: Image.Image, in_chans: int, scale: int = 1) -> Image.Image:
     """Return an opened image upright, as 8-bit grey or RGB.
 
     Args:
         image: From `image_file`.
         in_chans: 1 for grey, 3 for RGB.
-        fraction: How much of width and height suffices: a JPEG is decoded at 1/2, 1/4 or 1/8 where that is
-            enough.
+        scale: 1, 2, 4 or 8: what a JPEG's height and width are divided by; others stay as large as they are.
     """
-    if fraction <= 0.5:
-        image.draft(None, tuple(int(np.ceil(side * fraction)) for side in image.size))
+    if scale > 1:
+        image.draft(None, (image.width // scale, image.height // scale))
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits, which PIL would clip
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))

@@ -1,7 +1,8 @@
 """Sets that fit in memory: a batch is one index operation, and everything else happens on the device."""
 
+from collections.abc import Sequence
+
 import numpy as np
-import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -10,7 +11,7 @@ from cnnbench.data import checks
 from cnnbench.data.augment import BatchAugmentation
 from cnnbench.data.base import Batch, ImageDataModule
 from cnnbench.data.pixels import channel_statistics
-from cnnbench.data.samplers import split_key
+from cnnbench.data.samplers import index_and_key
 from cnnbench.errors import UserError
 
 _SPLIT_SEED = 0  # splits never follow the run's seed: runs of several seeds share one test set
@@ -37,11 +38,10 @@ class MemoryDataset(Dataset):
 
     def __getitems__(self, items: list[int] | list[tuple[int, int]]) -> Batch:
         """Return the finished batch of these indices or, in training, (index, key) pairs."""
-        indices, keys = zip(*map(split_key, items), strict=True)
-        index = torch.tensor(indices)
+        index, key = index_and_key(items)
         images = self.images.index_select(0, index)  # copies whole images: 4 times as fast as images[index]
-        batch = {"image": images, "label": self.labels[index], "index": index}
-        return batch if keys[0] is None else batch | {"key": torch.tensor(keys)}
+        batch = {"image": images, "label": self.labels.index_select(0, index), "index": index}
+        return batch if key is None else batch | {"key": key}
 
     @staticmethod
     def collate(batch: Batch) -> Batch:
@@ -110,3 +110,31 @@ def stratified_split(labels: np.ndarray, size: int, name: str = "val_size") -> t
             f"{name} asks for {size} of {len(labels)} images: no stratified split into these parts ({error})"
         ) from error
     return tuple(np.sort(part) for part in parts)
+
+
+def few_of_each(
+    indices: np.ndarray, labels: Tensor, count: int, class_names: Sequence[str], name: str = "images_per_class"
+) -> np.ndarray:
+    """Choose some samples of each class, the same every time, and among a larger `count` also those of a smaller one.
+
+    Args:
+        indices: Of the samples to choose from.
+        labels: int64 (N,), of all samples.
+        count: Samples a class.
+        class_names: In the order of the labels.
+        name: The user's name for `count`, for the message of an error.
+
+    Returns:
+        The indices of the chosen, ascending.
+
+    Raises:
+        UserError: A class has fewer.
+    """
+    shuffled = np.random.default_rng(_SPLIT_SEED).permutation(indices)
+    chosen = []
+    for label, class_name in enumerate(class_names):
+        of_class = shuffled[labels[shuffled].numpy() == label]
+        if len(of_class) < count:
+            raise UserError(f"{name} is {count}: class {class_name!r} has {len(of_class)} training images")
+        chosen.append(of_class[:count])
+    return np.sort(np.concatenate(chosen))

@@ -109,6 +109,20 @@ def _run(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
     return {"upsertBucket": {"bucket": {"id": "R1", **run, "project": project}, "inserted": True}}
 
 
+def _resume_status(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    """Tell what is there of a run that is to be resumed; none of what the others sent is."""
+    sent = [run for run in server.operations.get("UpsertBucket", []) if run.get("name") == variables["name"]]
+    project = {"id": "P1", "name": variables["project"], "entity": {"id": "E1", "name": ENTITY}}
+    if not sent:
+        return {"model": project | {"bucket": None}}
+    tail = json.dumps([json.dumps(server.history[-1])] if server.history else [])
+    texts = {"summaryMetrics": "{}", "config": "{}", "historyTail": tail, "eventsTail": "[]"}
+    texts["wandbConfig"] = json.dumps({"t": 1})  # that it has begun
+    counts = {"logLineCount": 0, "historyLineCount": len(server.history), "eventsLineCount": 0}
+    bucket = {"id": "R1", "name": variables["name"], "displayName": sent[0].get("displayName"), "tags": []}
+    return {"model": project | {"bucket": bucket | texts | counts}}
+
+
 def _run_files(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
     files = [{"name": name, "uploadUrl": f"{server.address}/{name}"} for name in variables["files"]]
     return {"createRunFiles": {"runID": "R1", "uploadHeaders": [], "files": files}}
@@ -156,6 +170,7 @@ def _heartbeat(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]
 _ANSWERS: dict[str, Callable[[WandbServer, dict[str, Any]], dict[str, Any]]] = {
     "Viewer": _viewer,
     "UpsertBucket": _run,
+    "RunResumeStatus": _resume_status,
     "CreateRunFiles": _run_files,
     "ArtifactType": lambda server, variables: {"project": None},
     "CreateArtifact": _artifact,

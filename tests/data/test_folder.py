@@ -3,6 +3,7 @@ import random
 import shutil
 from types import SimpleNamespace
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -41,7 +42,7 @@ def test_classes_labels_and_paths_belong_together(photos):
     [("bicubic", 0.875, 3), ("bilinear", 0.95, 3), ("bicubic", 1.0, 1)],
 )
 def test_evaluation_is_timms(photos, interpolation, crop_pct, in_chans):
-    data = folder(photos, interpolation=interpolation, crop_pct=crop_pct, in_chans=in_chans)
+    data = folder(photos, interpolation=interpolation, crop_pct=crop_pct, in_chans=in_chans, decoder="pil")
     theirs = create_transform(
         (in_chans, 32, 32), interpolation=interpolation, crop_pct=crop_pct, mean=data.mean, std=data.std
     )
@@ -49,6 +50,21 @@ def test_evaluation_is_timms(photos, interpolation, crop_pct, in_chans):
         for index, image in zip(batch["index"], batch["image"], strict=True):
             picture = Image.open(data.index_name("val", index)).convert("RGB" if in_chans == 3 else "L")
             torch.testing.assert_close(image, theirs(picture), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "height", "most", "mean"), [(94, 70, 1, 0.5), (800, 600, 30, 2.0)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+def test_fast_evaluation_is_near_timms(tmp_path, write_photo, width, height, most, mean, interpolation):
+    """Within 1 of 255 at full size; by less than 2 on average where a JPEG is decoded smaller."""
+    if interpolation == "nearest" and width > 94:
+        most, mean = 255, 6.0  # it picks single pixels, and others from a smaller image
+    write_photo(tmp_path / "val/a/0.jpg", width, height, quality=92)
+    data = folder(tmp_path, "validate", interpolation=interpolation, crop_pct=0.875)
+    theirs = create_transform((3, 32, 32), interpolation=interpolation, crop_pct=0.875, normalize=False)
+    ours = data.datasets["val"][0]["image"].int()
+    distance = (ours - theirs(Image.open(tmp_path / "val/a/0.jpg").convert("RGB")).int()).abs()
+    assert distance.max() <= most
+    assert distance.float().mean() < mean
 
 
 def test_normalisation_and_crop_come_from_the_model_unless_given(photos):
@@ -160,6 +176,57 @@ def test_a_broken_image_is_one_line_that_names_it(photos, harm):
         list(folder(photos).train_dataloader())
     assert str(error.value).startswith(f"{file} cannot be read as an image: ")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_broken_images_are_skipped_on_request_counted_and_listed(photos, capsys, num_workers):
+    broken = [photos / "train/cat/1.jpg", photos / "train/dog/2.png", photos / "val/dog/1.jpg"]
+    for file in broken:
+        file.write_bytes(file.read_bytes()[:200])
+    data = folder(photos, on_error="skip", num_workers=num_workers, batch_size=3)
+    seen = Seen()
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    pl.Trainer(max_epochs=2, accelerator="cpu", num_sanity_val_steps=0, **quiet).fit(seen, data)
+    assert sorted(seen.seen["train"]) == sorted(2 * [i for i in range(12) if i not in (1, 8)])
+    assert sorted(seen.seen["val"]) == sorted(2 * [0, 1, 2, 3, 5])
+    lines = capsys.readouterr().err.splitlines()
+    (at,) = (number for number, line in enumerate(lines) if line.startswith("skipped "))
+    assert lines[at] == "skipped 3 files that are not whole images:"
+    assert [line.split(" cannot be read as an image: ")[0] for line in lines[at + 1 : at + 4]] == [
+        f"  {file}" for file in broken
+    ]
+
+
+class Seen(pl.LightningModule):
+    """Notes the images that reach it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.seen = {"train": [], "val": []}
+
+    def training_step(self, batch):
+        self.note("train", batch)
+        return self.layer(batch["image"].mean()[None]).sum()
+
+    def validation_step(self, batch):
+        self.note("val", batch)
+
+    def note(self, split, batch):
+        names = [self.trainer.datamodule.index_name(split, i) for i in batch["index"]]
+        assert all(f"/{'dog' if label else 'cat'}/" in name for name, label in zip(names, batch["label"], strict=True))
+        assert len(batch["image"]) == len(names)
+        self.seen[split] += batch["index"].tolist()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_a_batch_of_which_nothing_can_be_read_is_not_skipped(photos):
+    for file in photos.glob("val/*/*"):
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"val/.* cannot be read as an image"):
+        list(folder(photos, on_error="skip").val_dataloader())
 
 
 def missing_root(root):

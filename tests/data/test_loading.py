@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import BatchSampler
+from torchvision.transforms.functional import normalize
 
 from cnnbench.data import BatchAugmentation, DigitsDataModule, FolderAugmentation, ImageFolderDataModule
+from cnnbench.data.pixels import normalized
 from cnnbench.data.samplers import EvalSampler, TrainSampler, owner
 from cnnbench.errors import UserError
 
@@ -169,3 +171,18 @@ def test_a_broken_image_ends_a_run_with_one_line_that_names_it(photos):
         trainer().fit(Witness(), folder(photos, batch_size=4, num_workers=2))
     assert str(error.value).startswith(f"{file} cannot be read as an image: ")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (57, 3, 224, 224)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_normalisation_is_torchvisions_whatever_the_size_and_the_layout(shape, channels_last):
+    """The larger one is of the size for which memory is taken in huge pages."""
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    got = [normalized(images, mean, std) for _ in range(2)]
+    torch.testing.assert_close(got[0], normalize(images / 255, mean, std), atol=1e-5, rtol=1e-5)
+    assert got[0].is_contiguous()
+    got[0].zero_()
+    assert got[1].any()  # no memory in common
