@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 SOURCES := cnnbench tests notebooks
 # Processes that run tests, each with one thread: small networks gain nothing from a second.
 WORKERS ?= 2
+# Of each variant, in `make soak`.
+KILLS ?= 20
 
-.PHONY: help demo test test-all lint format costs clean
+.PHONY: help demo test test-all soak lint format costs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -26,6 +28,9 @@ test: $(VENV)/.installed  ## run the tests
 
 test-all: $(VENV)/.installed  ## run the slow tests too: the largest models, which need 20 GB of memory
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+soak: $(VENV)/.installed  ## kill runs at random moments, resume them, and compare with runs that nobody killed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/cli/soak.py --kills $(KILLS)
 
 lint: $(VENV)/.installed  ## check style and formatting
 	$(BIN)/ruff check $(SOURCES)

@@ -29,6 +29,9 @@ _PUBLIC = {
     "ImageFolderDataModule": "cnnbench.data",
     "BatchAugmentation": "cnnbench.data",
     "FolderAugmentation": "cnnbench.data",
+    "EMA": "cnnbench.callbacks.ema",
+    "StopOnNonFinite": "cnnbench.callbacks.non_finite",
+    "Finetuning": "cnnbench.callbacks.finetuning",
     "UserError": "cnnbench.errors",
     "main": "cnnbench.cli.main",
 }

@@ -12,6 +12,19 @@ class ToldElsewhereError(UserError):
     """A mistake of the user that another process of the same run has printed."""
 
 
+class StoppedError(Exception):
+    """A run that was told to end, and has: the message says how to go on.
+
+    Args:
+        message: What is printed.
+        code: The exit code, 128 and the number of the signal.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 def did_you_mean(name: str, candidates: Iterable[str], n: int = 3) -> str:
     """Return the `n` nearest candidates as a clause to append to a message, such as "; did you mean 'fit'?".
 

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import pickle
+import re
 import struct
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -56,7 +57,9 @@ def commands():
                 code = main([name, *map(str, (*words, *options))])
             assert code == 0, err.getvalue()
             new = set(root.rglob("config.yaml")) - before
-            return Run(out.getvalue(), err.getvalue(), new.pop().parent if new else None)
+            continued = re.search(r"^run +(\S+)", out.getvalue(), re.MULTILINE)
+            directory = new.pop().parent if new else continued and Path(continued[1])
+            return Run(out.getvalue(), err.getvalue(), directory)
 
         return run
 
@@ -86,15 +89,25 @@ def write_idx(path, array):
     (gzip.open if path.suffix == ".gz" else open)(path, "wb").write(head + array.tobytes())
 
 
+@pytest.fixture(scope="session")
+def write_mnist():
+    """A function that writes MNIST's files, gzipped, below a root, and returns what is in them."""
+
+    def write(root, rng, train=100, test=37):
+        arrays = {}
+        for part, n in (("train", train), ("t10k", test)):
+            arrays[part] = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8), np.arange(n, dtype=np.uint8) % 10
+            write_idx(root / "MNIST/raw" / f"{part}-images-idx3-ubyte.gz", arrays[part][0])
+            write_idx(root / "MNIST/raw" / f"{part}-labels-idx1-ubyte.gz", arrays[part][1])
+        return arrays
+
+    return write
+
+
 @pytest.fixture
-def mnist(tmp_path, rng):
+def mnist(tmp_path, rng, write_mnist):
     """A root with MNIST's files, gzipped, and what is in them."""
-    arrays = {}
-    for part, n in (("train", 100), ("t10k", 37)):
-        arrays[part] = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8), np.arange(n, dtype=np.uint8) % 10
-        write_idx(tmp_path / "MNIST/raw" / f"{part}-images-idx3-ubyte.gz", arrays[part][0])
-        write_idx(tmp_path / "MNIST/raw" / f"{part}-labels-idx1-ubyte.gz", arrays[part][1])
-    return tmp_path, arrays
+    return tmp_path, write_mnist(tmp_path, rng)
 
 
 def write_cifar(folder, name, images, **labels):

@@ -64,13 +64,16 @@ def test_a_command_is_understood(line, monkeypatch, with_recipes):
     assert cli.main(words) == 0
 
 
-def test_a_run_is_tested_and_predicted_as_written(command, configs):
+def test_a_run_is_tested_and_predicted_as_written(command, configs, tmp_path, write_photo):
     run = command("fit", "--config", configs / "lenet5.yaml", "--trainer.max_epochs", 1)
-    written = [line for line in COMMANDS if "RUN" in line and "predict_root" not in line]
-    assert len(written) == 4  # test, validate, predict, going on
-    for line in written:
-        short = ("--trainer.max_epochs", 2) if line.startswith("fit") else ()
-        command(*shlex.split(line.replace("RUN", str(run.directory))), *short)
+    images = tmp_path / "images"
+    write_photo(images / "of/mine.jpg")
+    written = [line for line in COMMANDS if "RUN" in line]
+    assert len(written) == 7  # test, validate, predict, the checkpoint alone twice, going on twice
+    for epochs, line in enumerate(written, start=2):
+        short = ("--trainer.max_epochs", epochs) if line.startswith("fit") else ()
+        words = shlex.split(line.replace("RUN", str(run.directory)).replace("path/to/images", str(images)))
+        command(*words, *short)
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):

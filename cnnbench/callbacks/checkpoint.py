@@ -1,36 +1,40 @@
-"""Checkpoints of a run: `best.ckpt` and `last.ckpt`, each whole or not there at all."""
+"""Checkpoints of a run: `best.ckpt`, `last.ckpt` and the one before it, each whole or not there at all."""
 
-import os
-import pickle
-import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cnnbench.callbacks.atomic import written_whole
-from cnnbench.errors import UserError, either, first_line
+from cnnbench.callbacks.checkpoint_files import LAST, PREVIOUS, read_checkpoint
+from cnnbench.errors import UserError, either
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it there; reads tensors and plain values only.
 
-    A run that is killed, or a disk that is full, leaves the former file as it was. Reading never executes code
-    from the file.
+    A run that is killed, or a disk that is full, leaves the former file as it was. The `last.ckpt` before the one that
+    is written stays as `previous.ckpt`. Reading never executes code from the file.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write `checkpoint` to `path` in one visible step."""
+        """Write `checkpoint` to `path` in one visible step.
+
+        Raises:
+            OSError: It cannot be written, naming `path`.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+        former = path.with_name(PREVIOUS) if path.name == LAST else None
+        with written_whole(path, former) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # of the write, which torch hides behind its own complaint
+                    raise error.__context__ from None
+                raise
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
@@ -40,25 +44,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             UserError: There is no such file, or it is damaged, or not a checkpoint.
         """
-        if not Path(path).is_file():
-            raise UserError(f"no checkpoint at {path}")
-        if not zipfile.is_zipfile(path):  # torch writes zip files; one that was cut short is none
-            raise UserError(f"{path} is damaged or not a checkpoint: {_what_it_is(Path(path))}")
-        try:
-            with zipfile.ZipFile(path) as archive:
-                broken = archive.testzip()  # torch verifies no checksums: it would load a weight with a flipped bit
-            if broken is not None:
-                raise UserError(f"{path} is damaged or not a checkpoint: the checksum of {broken} is wrong")
-            checkpoint = super().load_checkpoint(path, map_location, weights_only=True)
-        except pickle.UnpicklingError as error:
-            found = re.search(r"GLOBAL (\S+)", str(error))
-            what = found[1] if found else "code"
-            raise UserError(f"{path} is not a checkpoint of a run: it asks for {what}, which is not run") from error
-        except (RuntimeError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
-            reason = first_line(error).partition(". ")[0]
-            raise UserError(f"{path} is damaged or not a checkpoint: {reason}") from error
-        _check_content(checkpoint, path)
-        return checkpoint
+        return read_checkpoint(Path(path), map_location)
 
 
 def check_checkpoint_path(path: Path, runs: Path) -> None:
@@ -70,7 +56,7 @@ def check_checkpoint_path(path: Path, runs: Path) -> None:
     if path.is_file():
         return
     found = [*path.glob("*.ckpt"), *path.glob("checkpoints/*.ckpt"), *path.parent.glob("*.ckpt")]
-    found = found or list(runs.glob("**/checkpoints/*.ckpt"))
+    found = [file for file in found or runs.glob("**/checkpoints/*.ckpt") if file.name != PREVIOUS]
     alike = [file for file in found if file.stem == path.stem] or found
     latest = sorted(alike, key=lambda file: file.stat().st_mtime, reverse=True)[:2]
     such_as = "; it is a file such as runs/…/checkpoints/best.ckpt"
@@ -79,67 +65,32 @@ def check_checkpoint_path(path: Path, runs: Path) -> None:
     raise UserError(what + nearest)
 
 
-def _what_it_is(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(4)
-    return "it is empty" if not head else "it was cut short" if head.startswith(b"PK") else "torch did not write it"
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `best.ckpt` by a metric, saved right after the validation that measured it.
 
-
-def _check_content(checkpoint: Any, path: str | Path) -> None:
-    """Refuse what torch can read, but no run has written."""
-    keys = checkpoint.keys() if isinstance(checkpoint, dict) else ()
-    if keys and all(isinstance(value, torch.Tensor) for value in checkpoint.values()):
-        raise UserError(
-            f"{path} is not a checkpoint of a run, such as runs/…/checkpoints/best.ckpt: it holds bare weights"
-        )
-    if missing := [key for key in ("state_dict", "pytorch-lightning_version") if key not in keys]:
-        raise UserError(f"{path} is not a checkpoint of a run: it has no {' and no '.join(missing)}")
-    for key in ("state_dict", "hyper_parameters", "cnnbench"):
-        if not isinstance(checkpoint.get(key, {}), dict):
-            raise UserError(f"{path} is not a checkpoint of a run: its {key} is no mapping")
-
-
-def best_and_last(directory: Path, monitor: str, mode: str) -> tuple[ModelCheckpoint, "LastCheckpoint"]:
-    """Return the callbacks that keep `best.ckpt` by `monitor`, and `last.ckpt`, in `directory`."""
-    best = ModelCheckpoint(
-        dirpath=directory,
-        filename="best",
-        monitor=monitor,
-        mode=mode,
-        enable_version_counter=False,
-        auto_insert_metric_name=False,
-    )
-    return best, LastCheckpoint(directory / "last.ckpt")
-
-
-class LastCheckpoint(Checkpoint):
-    """Saves after every epoch, after every validation within one, and at the end of training, better or not.
-
-    Lightning's own `save_last` writes only where a best checkpoint is written too.
+    A run that is continued knows its best score, also where its directory has been moved meanwhile.
 
     Args:
-        path: File to write.
+        directory: Of the run's checkpoints.
+        monitor: Name of the metric.
+        mode: `max` or `min`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._saved_step = -1
+    def __init__(self, directory: Path, monitor: str, mode: str) -> None:
+        super().__init__(
+            dirpath=directory,
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            enable_version_counter=False,
+            auto_insert_metric_name=False,
+            save_on_train_epoch_end=False,
+        )
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save within an epoch; a validation at its end is followed by the end itself."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.is_last_batch:
-            self._save(trainer)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, once the metrics of the epoch are complete."""
-        self._save(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what was trained since."""
-        if trainer.global_step != self._saved_step:
-            self._save(trainer)
-
-    def _save(self, trainer: Trainer) -> None:
-        if not trainer.fast_dev_run:
-            self._saved_step = trainer.global_step
-            trainer.save_checkpoint(self.path)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the best score over where its checkpoint is in this run's directory."""
+        path = Path(self.dirpath) / "best.ckpt"
+        if state_dict["best_model_path"] and path.is_file():
+            own = {"dirpath": self.dirpath, "best_model_path": str(path), "kth_best_model_path": str(path)}
+            super().load_state_dict(state_dict | own | {"best_k_models": {str(path): state_dict["best_model_score"]}})
+            self.current_score = state_dict["current_score"]

@@ -51,13 +51,13 @@ class RunProgress(ProgressBar):
         """Start the clock."""
         self._started = time.monotonic()
         self._first_batch = trainer.fit_loop.total_batch_idx + 1
+        if trainer.fit_loop.batch_idx >= 0:  # resumed within an epoch, whose start is past
+            self._begin_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line of the epoch before, whose metrics are complete only now; start the bar."""
         self._print_epoch(trainer)
-        self._epoch = _epoch(trainer)
-        self._seconds, self._images = 0.0, 0
-        self._open(f"epoch {self._epoch}", trainer.num_training_batches)
+        self._begin_epoch(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Start the clock of the images per second where validation has stopped it."""
@@ -86,6 +86,11 @@ class RunProgress(ProgressBar):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line of the last epoch."""
         self._print_epoch(trainer)
+
+    def _begin_epoch(self, trainer: Trainer) -> None:
+        self._epoch = _epoch(trainer)
+        self._seconds, self._images = 0.0, 0
+        self._open(f"epoch {self._epoch}", trainer.num_training_batches)
 
     def _print_epoch(self, trainer: Trainer) -> None:
         self._stop_clock()

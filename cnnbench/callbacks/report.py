@@ -1,6 +1,6 @@
 """What W&B shows at the end of a fit: confusion matrix, worst mistakes with their images, the best checkpoint."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ class WandbReport(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
         """Count the batch, and keep its worst mistakes."""
-        labels, logits = batch["label"], outputs["logits"]
+        logits = outputs["logits"]
+        labels = batch["label"][: len(logits)]  # none, where another process counts the batch
         predicted = logits.argmax(dim=1)
         classes = len(self._confusion)
         counts = torch.bincount(labels * classes + predicted, minlength=classes**2)
@@ -64,7 +65,7 @@ class WandbReport(Callback):
             outputs["losses"][worst],
         )
         self._mistakes += [
-            Mistake(*row, image=batch["image"][position].float().cpu())
+            Mistake(*row, image=batch["image"][position].float().cpu().clone())
             for position, *row in zip(worst.tolist(), *(value.tolist() for value in values), strict=True)
         ]
         self._mistakes = self._worst(self._mistakes)
@@ -87,6 +88,21 @@ class WandbReport(Callback):
             self._best_score = score
             self._best = (trainer.current_epoch, self._confusion.cpu(), self._mistakes)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was kept, for a run that goes on from a checkpoint."""
+        if self._best is None:
+            return {}
+        epoch, confusion, mistakes = self._best
+        kept = [asdict(mistake) for mistake in mistakes]
+        return {"score": self._best_score, "epoch": epoch, "confusion": confusion, "mistakes": kept}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what the run had kept."""
+        if state_dict:
+            self._best_score = state_dict["score"]
+            mistakes = [Mistake(**mistake) for mistake in state_dict["mistakes"]]
+            self._best = (state_dict["epoch"], state_dict["confusion"], mistakes)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what was kept, and, online, the best checkpoint."""
         loggers = [logger for logger in trainer.loggers if isinstance(logger, QuietWandbLogger)]
@@ -106,7 +122,7 @@ class WandbReport(Callback):
                 _log_checkpoint(logger.experiment, Path(checkpoint.best_model_path), epoch)
 
     def _worst(self, mistakes: list[Mistake]) -> list[Mistake]:
-        return sorted(mistakes, key=lambda mistake: -mistake.loss)[: self.worst]
+        return sorted(mistakes, key=lambda mistake: (-mistake.loss, mistake.index))[: self.worst]
 
 
 def _confusion_chart(confusion: Tensor, names: list[str]) -> Any:

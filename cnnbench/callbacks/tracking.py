@@ -1,16 +1,18 @@
 """Loggers of a run: `metrics.csv` always, Weights & Biases where it may, and never a question asked."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
+from cnnbench.callbacks.metrics_file import MetricsFile, read_rows
 from cnnbench.errors import UserError, did_you_mean, first_line
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
@@ -21,23 +23,25 @@ _TIMEOUTS = {"init_timeout": 20.0, "finish_timeout": 300.0}
 _OTHER_NAMES = {"dryrun": "offline", "run": "online"}  # of wandb's modes
 
 
-def run_loggers(directory: Path, wandb_mode: WandbMode, **wandb_init: Any) -> list[Logger]:
+def run_loggers(
+    directory: Path, wandb_mode: WandbMode, logged: int = 0, reports: int = 0, **wandb_init: Any
+) -> list[Logger]:
     """Create the loggers of the run in `directory`.
 
     Args:
         directory: Where `metrics.csv` and `wandb/` go; exists.
         wandb_mode: `auto` takes `WANDB_MODE` if set, else online with a login, else offline.
+        logged: How many rows of a run that is continued stand; 0 for a new one.
+        reports: How many rows of it are at W&B alone.
         wandb_init: Further arguments of `wandb.init`, such as `name`, `group` and `job_type`.
 
     Raises:
         UserError: `WANDB_MODE` is none of wandb's modes.
     """
-    metrics = MetricsFile(directory, name="", version="")
-    _ = metrics.experiment  # begun now, while the directory is empty: later it warns of what stands there
-    loggers: list[Logger] = [metrics]
+    loggers: list[Logger] = [MetricsFile(directory, logged)]
     mode = requested_wandb_mode(wandb_mode)
     if mode != "disabled":
-        loggers.append(QuietWandbLogger(mode, save_dir=directory, **wandb_init))
+        loggers.append(QuietWandbLogger(mode, logged, reports, save_dir=directory, **wandb_init))
     return loggers
 
 
@@ -52,21 +56,19 @@ def requested_wandb_mode(mode: WandbMode) -> WandbMode:
     return chosen
 
 
-class MetricsFile(CSVLogger):
-    """`metrics.csv` in the run's directory; the hyperparameters are in `config.yaml` beside it."""
-
-    def log_hyperparams(self, params: Any = None) -> None:
-        """Write nothing: `config.yaml` holds more than the hyperparameters."""
-
-
 class QuietWandbLogger(WandbLogger):
     """A W&B run that asks nothing, prints nothing, and never stops the training.
 
     It goes on offline where there is no login or the server cannot be reached. What fails later is told in a
     line (`guarded`).
 
+    The run of a directory that is continued goes on under its id. Online it gets what the server has not; an offline
+    one begins a new log, which is whole: `metrics.csv` holds the rows before.
+
     Args:
         mode: `online`, `offline`, or `auto`: online with a login, else offline.
+        logged: How many rows of `metrics.csv` a run that is continued begins with; 0 for a new one.
+        reports: How many rows of it the server has beside those, one for each time that it ended.
         kwargs: Arguments of Lightning's `WandbLogger`.
 
     Attributes:
@@ -76,11 +78,15 @@ class QuietWandbLogger(WandbLogger):
 
     stays_open = False
 
-    def __init__(self, mode: WandbMode, **kwargs: Any) -> None:
+    def __init__(self, mode: WandbMode, logged: int = 0, reports: int = 0, **kwargs: Any) -> None:
         kwargs.setdefault("project", os.environ.get("WANDB_PROJECT", "cnnbench"))
         super().__init__(**kwargs)
         self._wandb_init.pop("anonymous")  # wandb warns of it, whatever its value
-        self._wandb_init.pop("resume")  # each of our runs is a new one
+        self._wandb_init.pop("resume")  # with an id alone: it is never asked for
+        if logged and (former := _former_id(Path(self.save_dir))):
+            self._wandb_init |= {"id": former, "resume": "allow"}
+        self._logged, self._reports = logged, reports
+        self._known = 0  # rows that the server has already
         self.mode: str = mode
         self._reason = ""  # why the run is offline, where that was not asked for
         self._lost = False
@@ -93,6 +99,7 @@ class QuietWandbLogger(WandbLogger):
             self._experiment = self._begin()
             self._experiment.define_metric("trainer/global_step")
             self._experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+            self._send_former_rows()
         return self._experiment
 
     @property
@@ -140,10 +147,20 @@ class QuietWandbLogger(WandbLogger):
         if self._lost:
             return
         _ = self.experiment  # begun outside: a user's mistake is none of W&B's failures
+        self._logged += 1
+        if self._logged <= self._known:  # sent before the run was killed
+            return
         with self.guarded("tracking"):
             super().log_metrics(metrics, step)
             return
         self._lost = True
+
+    def _send_former_rows(self) -> None:
+        """Send those rows of a run that is continued that the server, or an offline log, has not."""
+        self._known = max(0, self._experiment.starting_step - self._reports)
+        for row in read_rows(Path(self.save_dir))[self._known : self._logged]:
+            step = int(row.pop("step"))
+            self._experiment.log({**{key: _number(text) for key, text in row.items()}, "trainer/global_step": step})
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -164,12 +181,14 @@ class QuietWandbLogger(WandbLogger):
 
         self.mode, self._reason = _log_in(self.mode)
         if self.mode == "online":
+            before = set(Path(self.save_dir, "wandb").glob("run-*"))
             try:
                 return self._init()
             except (wandb.errors.Error, TimeoutError) as error:
                 self.mode, self._reason = "offline", f", no W&B server reached ({first_line(error)})"
-                for attempt in Path(self.save_dir, "wandb").glob("run-*"):
+                for attempt in set(Path(self.save_dir, "wandb").glob("run-*")) - before:
                     shutil.rmtree(attempt, ignore_errors=True)
+        self._wandb_init.pop("resume", None)  # only a server can
         return self._init()
 
     def _init(self) -> Any:
@@ -180,6 +199,17 @@ class QuietWandbLogger(WandbLogger):
             silent=True, console="off", reinit="create_new", finish_timeout_raises=True, **timeouts
         )
         return wandb.init(**self._wandb_init, mode=self.mode, settings=settings)
+
+
+def _former_id(directory: Path) -> str | None:
+    """Return the id of the W&B run that a run's directory has already."""
+    names = sorted(path.name.removeprefix("offline-") for path in directory.glob("wandb/*run-*-*"))
+    found = re.fullmatch(r"run-\d+_\d+-(.+)", names[-1]) if names else None
+    return found[1] if found else None
+
+
+def _number(text: str) -> float | int:
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def _log_in(mode: str) -> tuple[str, str]:

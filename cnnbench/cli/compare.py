@@ -6,11 +6,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
-from cnnbench.cli.common.comparison_options import comparison_parser
+from cnnbench.cli.common.comparison_options import SETTINGS, comparison_parser, in_options
 from cnnbench.cli.common.listing import matching
 from cnnbench.errors import UserError
 
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 ALONE_IN_MEMORY = {"speed", "memory", "training"}  # checks that may be killed for a lack of memory
 OF_TRAINING = ("config", "seeds", "steps")
-SETTINGS = (
-    *("device", "precision", "channels_last", "compile", "served", "batch_size", "image_size", "num_classes"),
-    *("seed", "threads", "seconds", "config", "seeds", "steps"),
-)
 
 
 def run(args: Sequence[str] | None) -> int:
@@ -40,10 +37,17 @@ def run(args: Sequence[str] | None) -> int:
     words = sys.argv[1:] if args is None else list(args)
     options = comparison_parser().parse_args(words[1:])
     _check(options)
+    try:
+        return _run(options, shlex.join(["python", "-m", "cnnbench", *words]))
+    except UserError as error:
+        raise UserError(in_options(str(error))) from error
+
+
+def _run(options: argparse.Namespace, command: str) -> int:
     settings = _settings(options)
     pairs = _pairs(options)
     comparisons = _compare(pairs, settings, options)
-    report = _report(comparisons, settings, shlex.join(["python", "-m", "cnnbench", *words]))
+    report = _report(comparisons, settings, command)
     _print(report, options.format)
     _keep(report, options)
     if len(report.comparisons) == 1:
@@ -109,7 +113,10 @@ def _compare(pairs: "list[Pair]", settings: "Settings", options: argparse.Namesp
 
     apart = len(pairs) > 1 or not ALONE_IN_MEMORY.isdisjoint(settings.checks)
     with redirect_stdout(sys.stderr), ComparisonProgress() as progress:  # what a network prints is not the report
-        return compare_pairs(pairs, settings, apart=apart, output=options.output, wandb=options.wandb, watcher=progress)
+        found = compare_pairs(
+            pairs, settings, apart=apart, output=options.output, wandb=options.wandb, watcher=progress
+        )
+    return [replace(one, error=one.error and in_options(one.error)) for one in found]
 
 
 def _report(comparisons: "list[Comparison]", settings: "Settings", command: str) -> "Report":

@@ -2,14 +2,27 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import yaml
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
-from cnnbench.callbacks.checkpoint import best_and_last
+from cnnbench.callbacks.atomic import remove_abandoned
+from cnnbench.callbacks.checkpoint import BestCheckpoint
+from cnnbench.callbacks.checkpoint_files import LAST
+from cnnbench.callbacks.last_checkpoint import Interval, LastCheckpoint
+from cnnbench.callbacks.non_finite import StopOnNonFinite
 from cnnbench.callbacks.report import WandbReport
-from cnnbench.callbacks.tracking import requested_wandb_mode
-from cnnbench.cli.common.trainer import RunCLI
-from cnnbench.errors import UserError
+from cnnbench.callbacks.tracking import requested_wandb_mode, run_loggers
+from cnnbench.cli.common import short_runs
+from cnnbench.cli.common.resume import last_checkpoint, resume_from
+from cnnbench.cli.common.run_directory import recipe_name
+from cnnbench.cli.common.trainer import RunCLI, as_list
+from cnnbench.tasks.recipe.parser import Parser
 
 
 def run(args: Sequence[str] | None) -> None:
@@ -21,32 +34,86 @@ class FitCLI(RunCLI):
     """Trains, then says where everything is and how to test it."""
 
     command = "fit"
+    short_run: tuple[str, Any] | None = None  # option and value of what is asked for instead of training
+
+    def add_arguments_to_parser(self, parser: Parser) -> None:
+        """Add what asks for something else than training."""
+        super().add_arguments_to_parser(parser)
+        short_runs.add_options(parser)
+
+    def before_instantiate_classes(self) -> None:
+        """Learn whether it is to train and from what on, refuse what does not fit, clear away what a kill left."""
+        settings = self.config[self.command]
+        self.short_run = short_runs.take_choice(settings)
+        self._every = Interval.parse(settings.checkpoint_every)
+        resolved = yaml.safe_load(self.resolved_config())
+        if settings.ckpt_path == "last":
+            settings.ckpt_path = str(self._last_checkpoint(resolved))
+        super().before_instantiate_classes()
+        if not settings.ckpt_path:
+            return
+        self.resume = resume_from(Path(settings.ckpt_path), resolved)
+        if self.resume.directory is not None and rank_zero_only.rank == 0:
+            for directory in (self.resume.directory, self.resume.checkpoint.parent):
+                remove_abandoned(directory)
+
+    def _last_checkpoint(self, settings: dict[str, Any]) -> Path:
+        """Return the checkpoint to train on from; tell of damaged ones that were passed over."""
+        root = Path(settings["trainer"]["default_root_dir"])
+        name = recipe_name(self._recipe(), root, settings["model"]["init_args"]["name"])
+        path, damaged = last_checkpoint(root, name, settings)
+        for file, reason in damaged.items():
+            self.say(damaged=f"{file}: {reason}; training goes on from {path}")
+        return path
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Create the Trainer, of a few steps where it is not to train.
+
+        Raises:
+            UserError: The checkpoint was trained by another number of processes.
+        """
+        if self.short_run:
+            given = self._get(self.config_init, "trainer")
+            callbacks = as_list(given["callbacks"])
+            kwargs |= short_runs.trainer_settings(self.short_run[0], given["accumulate_grad_batches"], callbacks)
+        trainer = super().instantiate_trainer(**kwargs)
+        if self.resume is not None:
+            self.resume.check_world_size(trainer.world_size)
+        return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.short_run is None:
+            super()._run_subcommand(subcommand)
+        else:
+            name, value = self.short_run
+            short_runs.SHORT_RUNS[name](self, value)
+
+    def run_loggers(self, name: str) -> list[Logger] | bool:
+        """Return the loggers; a short run leaves W&B alone."""
+        return run_loggers(self.directory, "disabled") if self.short_run else super().run_loggers(name)
 
     def run_callbacks(self) -> list[Callback]:
-        """Return checkpoints and, unless W&B is off, the report to it."""
+        """Return checkpoints, what stops a run that is lost, and, unless W&B is off, the report to it."""
+        if self.short_run:
+            return []
         directory = self.directory / "checkpoints"
-        self._best, last = best_and_last(directory, self.model.monitor, self.model.monitor_mode)
+        self._best = BestCheckpoint(directory, self.model.monitor, self.model.monitor_mode)
+        last = LastCheckpoint(directory / LAST, self._every)
         tracked = requested_wandb_mode(self._get(self.config, "wandb")) != "disabled"
-        return [self._best, last, *([WandbReport()] if tracked else [])]
+        given = as_list(self._get(self.config_init, "trainer")["callbacks"])
+        stops = [] if any(isinstance(callback, StopOnNonFinite) for callback in given) else [StopOnNonFinite()]
+        return [self._best, last, *stops, *([WandbReport()] if tracked else [])]
 
     def how_to_resume(self) -> str:
         """Return the command that trains on, where there is a checkpoint."""
-        last = None if self.directory is None else self.directory / "checkpoints/last.ckpt"
+        last = None if self.directory is None else self.directory / "checkpoints" / LAST
         if last is None or not last.is_file():
             return "stopped before the first checkpoint"
         resume = f"--config {self.directory}/config.yaml --ckpt_path {last}"
         return f"stopped; to train on: {_python()} -m cnnbench fit {resume}"
 
     def after_fit(self) -> None:
-        """Print the best validation figure and the command that tests it.
-
-        Raises:
-            UserError: The checkpoint to resume from had reached the end of training already.
-        """
-        resumed = self.config["fit"].ckpt_path
-        if resumed and not self.trained:
-            end = f"trainer.max_epochs {self.trainer.max_epochs}, trainer.max_steps {self.trainer.max_steps}"
-            raise UserError(f"{resumed} has reached the end of training already ({end}): raise it to train on")
+        """Print the best validation figure and the command that tests it."""
         if (best := self._best.best_model_score) is None:
             return
         command = "test" if self.datamodule.has_test else "validate"

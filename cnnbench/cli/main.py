@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cnnbench import __version__
-from cnnbench.errors import ToldElsewhereError, UserError, did_you_mean
+from cnnbench.cli.common.messages import say
+from cnnbench.errors import StoppedError, ToldElsewhereError, UserError, did_you_mean
 
 # Command -> what it does. Each is the module `cnnbench.cli.<command>`, with underscores for hyphens, and its function
 # `run(args)`, which may return an exit code.
@@ -33,7 +34,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 where `compare` found a pair that is not equal; 2 after a mistake of the user, which is
         printed in a line on standard error, with `CNNBENCH_DEBUG=1` in the environment below its traceback; 130 after
-        Ctrl-C; 141 where the reader of a pipe left, as after `| head`.
+        Ctrl-C, 143 after SIGTERM; 141 where the reader of a pipe left, as after `| head`.
     """
     words = sys.argv[1:] if args is None else list(args)
     if not words or words[0] in ("-h", "--help"):
@@ -51,12 +52,12 @@ def main(args: Sequence[str] | None = None) -> int:
         if os.environ.get("CNNBENCH_DEBUG") == "1":
             traceback.print_exc()
         if not isinstance(error, ToldElsewhereError):
-            print(f"cnnbench: error: {error}", file=sys.stderr)
+            say(f"cnnbench: error: {error}")
         return 2
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, StoppedError) as stop:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # one process speaks for all
-            print(f"cnnbench: {str(stop) or 'stopped'}", file=sys.stderr)
-        return 130
+            print(f"cnnbench: {str(stop) or 'stopped'}", file=sys.stderr)  # never broken: it may hold a command
+        return stop.code if isinstance(stop, StoppedError) else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         return 141

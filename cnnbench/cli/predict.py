@@ -6,6 +6,7 @@ from lightning.pytorch.callbacks import Callback
 
 from cnnbench.callbacks.predictions import PredictionWriter
 from cnnbench.cli.common.trainer import EvaluationCLI
+from cnnbench.data import ImageFolderDataModule
 
 
 def run(args: Sequence[str] | None) -> None:
@@ -17,6 +18,7 @@ class PredictCLI(EvaluationCLI):
     """Writes `predictions.csv` into the run's directory."""
 
     command = "predict"
+    images_of_ones_own = True
 
     def run_callbacks(self) -> list[Callback]:
         """Return the writer of the predictions."""
@@ -27,5 +29,8 @@ class PredictCLI(EvaluationCLI):
         return False
 
     def after_predict(self) -> None:
-        """Print where the predictions are."""
-        self.say(written=str(self.directory / "predictions.csv"))
+        """Print how many images there were, and where the predictions are."""
+        data = self.datamodule
+        below = f" below {data.predict_folder()}" if isinstance(data, ImageFolderDataModule) else ""
+        images = f"{len(data.datasets['predict']):,}{below}"
+        self.say(images=images, written=str(self.directory / "predictions.csv"))

@@ -12,10 +12,10 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from cnnbench.compare.pair import BUILDING, RUNS, Tell, compare_specs
+from cnnbench.compare.pair import BUILDING, RUNS, Tell, compare_specs, sides_of
 from cnnbench.compare.result import Comparison
 from cnnbench.compare.settings import Settings
-from cnnbench.errors import first_line
+from cnnbench.errors import UserError, first_line
 
 MEASURING = ("speed", "memory")  # the checks whose memory depends on the batch size
 PRELOADED = tuple(f"cnnbench.compare.{name}" for name in ("pair", "parity", "cost", "speed", "memory"))
@@ -52,6 +52,8 @@ def compare_apart(
     Returns:
         What was found; what ended the process before its time is the `error`.
     """
+    if _misnamed(pair):
+        return compare_specs(pair.model, pair.against, settings)  # which says so, and needs no process
     begun: Comparison | None = None
     while True:
         worker = _Worker(pair, settings, begun, directory, wandb)
@@ -65,6 +67,17 @@ def compare_apart(
         if code != -signal.SIGKILL or worker.doing not in MEASURING or settings.batch_size == 1:
             return replace(worker.known, error=_ending(code, worker.doing))
         begun, settings = worker.known, _halved(settings, pair.model)
+
+
+def _misnamed(pair: Pair) -> bool:
+    """Tell whether a name is of no model; what a user wrote is not imported here."""
+    if any(":" in name for name in (pair.model, pair.against or "")):
+        return False
+    try:
+        sides_of(pair.model, pair.against)
+    except UserError:
+        return True
+    return False
 
 
 class _Worker:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cnnbench.analysis.dry_run import unfused
 from cnnbench.compare.entries import Alignment
 from cnnbench.compare.kept import everything_kept
-from cnnbench.compare.outputs import error, largest, parts_of
+from cnnbench.compare.outputs import described, error, largest, parts_of
 from cnnbench.compare.seeds import seed_everything
 
 _HARDLY = 1e-6
@@ -22,12 +22,14 @@ class Observation:
 
     Attributes:
         outputs: The tensors that it returned, by their places in what it returned.
+        form: What it returned them in, such as "a tuple of one".
         gradients: Of every parameter that has one, and of the images under "".
         buffers: After forward and backward.
         draws: How often it drew random numbers.
     """
 
     outputs: dict[str, Tensor]
+    form: str
     gradients: dict[str, Tensor]
     buffers: dict[str, Tensor]
     draws: int
@@ -46,7 +48,8 @@ def observe(network: nn.Module, images: Tensor, training: bool, seed: int = 0) -
     seed_everything(seed)
     images = images.clone().requires_grad_()
     with unfused(gradients=True), everything_kept() as draws:
-        outputs = parts_of(network(images.clone()))  # a copy: the network may write to it
+        returned = network(images.clone())  # a copy: the network may write to it
+        outputs = parts_of(returned)
         drawn = draws.count
         ends = [output for output in outputs.values() if output.requires_grad]
         generator = torch.Generator().manual_seed(seed)
@@ -56,7 +59,8 @@ def observe(network: nn.Module, images: Tensor, training: bool, seed: int = 0) -
     named = {"": images, **dict(network.named_parameters())}
     gradients = {name: tensor.grad for name, tensor in named.items() if tensor.grad is not None}
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    return Observation({path: output.detach() for path, output in outputs.items()}, gradients, buffers, drawn)
+    detached = {path: output.detach() for path, output in outputs.items()}
+    return Observation(detached, described(returned), gradients, buffers, drawn)
 
 
 def gradient_errors(ours: Observation, theirs: Observation, alignment: Alignment) -> dict[str, float]:

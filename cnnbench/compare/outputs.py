@@ -29,6 +29,15 @@ def parts_of(output: Any, path: str = "") -> dict[str, Tensor]:
     return {key: part for step, value in items for key, part in parts_of(value, path + step).items()}
 
 
+def described(output: Any) -> str:
+    """Return what a network returns: "a tensor", "a tuple of one", "a dict of 3", "Answer"."""
+    if isinstance(output, Tensor):
+        return "a tensor"
+    if not isinstance(output, (Mapping, list, tuple)):
+        return type(output).__name__
+    return f"a {type(output).__name__} of {'one' if len(output) == 1 else len(output)}"
+
+
 def paired(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Return the tensors of two outputs that correspond: by their places, or else by their order."""
     if ours.keys() == theirs.keys():
@@ -63,7 +72,9 @@ def check_shapes(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], batch
         if mine.shape == other.shape or not (len(mine) == len(other) == batch if mine.ndim and other.ndim else True):
             continue
         if mine.ndim == other.ndim == 2:
-            raise UserError(f"ours puts out {mine.shape[1]} classes, theirs {other.shape[1]}: give --num-classes")
+            raise UserError(
+                f"ours puts out {mine.shape[1]} classes, theirs {other.shape[1]}: give both one `num_classes`"
+            )
         raise UserError(f"ours puts out {_shape(mine)} an image, theirs {_shape(other)}: they cannot be compared")
 
 

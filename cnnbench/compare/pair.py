@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from cnnbench.compare.probe import check_comparable
+from cnnbench.compare.published import PUBLISHED
 from cnnbench.compare.result import Comparison, Cost, Memory, Parity, Speed, Training
 from cnnbench.compare.settings import CHECKS, Settings
 from cnnbench.compare.sides import Side, Spec, image_size, parity_image_size, reference_of, side
@@ -47,11 +48,9 @@ def compare_specs(
     Returns:
         What was found; a mistake of the user is its `error`.
     """
-    comparison = begun or Comparison(label(model), "" if against is None else label(against), **_published(model))
-    classes = settings.num_classes
+    comparison = begun or Comparison(label(model), "" if against is None else label(against), **_known(model, settings))
     try:
-        ours = side(model, classes)
-        theirs = reference_of(model, classes) if against is None else side(against, classes)
+        ours, theirs = sides_of(model, against, settings.num_classes)
     except UserError as error:
         return replace(comparison, error=str(error))
     comparison = replace(comparison, model=ours.label, reference=theirs.label)
@@ -88,6 +87,15 @@ def compare_pair(
     return comparison
 
 
+def sides_of(model: Spec, against: Spec | None, num_classes: int | None = None) -> tuple[Side, Side]:
+    """Return both sides of a pair, see `compare_specs`; nothing is built yet.
+
+    Raises:
+        UserError: One does not exist, or the model has no reference.
+    """
+    return side(model, num_classes), reference_of(model, num_classes) if against is None else side(against, num_classes)
+
+
 def label(spec: Spec) -> str:
     """Return what a side is called before it is looked for."""
     if isinstance(spec, str):
@@ -102,12 +110,15 @@ def _as_timed(settings: Settings, check: str, known: Comparison) -> Settings:
     return replace(settings, batch_size=known.speed.batch_size, image_size=known.speed.image_size)
 
 
-def _published(model: Spec) -> dict[str, Any]:
+def _known(model: Spec, settings: Settings) -> dict[str, Any]:
+    """Return what registry and papers know of a model; papers, of its own image size and number of classes."""
     name = model.removeprefix("cnnbench/") if isinstance(model, str) else ""
     if not is_registered(name) or "/" in name or ":" in name:
         return {}
     info = model_info(name)
-    return {"top1": info.top1, "year": info.paper.year}
+    as_stated = settings.image_size is None and settings.num_classes is None
+    published = PUBLISHED.get(info.name) if as_stated else None
+    return {"top1": info.top1, "year": info.paper.year, "published": published}
 
 
 # The modules of the checks are imported when they are needed: that of training brings Lightning with it.

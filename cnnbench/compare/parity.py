@@ -22,6 +22,7 @@ from cnnbench.compare.result import Divergence, Errors, Parity, Weights
 from cnnbench.compare.seeds import seed_everything, seeded
 from cnnbench.compare.sides import CUSTOMARY_SIZE, Side
 from cnnbench.compare.trace import trace
+from cnnbench.errors import UserError
 
 IMAGES = 3  # at a time: batch norms need several
 
@@ -37,6 +38,7 @@ class _Finding:
     buffers: dict[str, float]
     draws: int
     lengths: tuple[int, int]
+    forms: tuple[str, str]
 
     @property
     def worst(self) -> float:
@@ -97,6 +99,7 @@ def compare_networks(ours: nn.Module, theirs: nn.Module, images: Tensor, seed: i
         layers=findings["eval"].walk.layer_errors(),
         same_random_draws=not draws if judged else None,
         draws_difference=draws,
+        notes=_notes(findings),
     )
 
 
@@ -115,8 +118,13 @@ def align(source: nn.Module, target: nn.Module, images: Tensor | None = None) ->
         the target loads.
 
     Raises:
-        UserError: One of them cannot be run on the images.
+        UserError: One of them is no network, or cannot be run on the images.
     """
+    for name, network in {"source": source, "target": target}.items():
+        if not isinstance(network, nn.Module):
+            raise UserError(f"{name} is {network!r}, but must be a torch.nn.Module")
+    if not isinstance(images, Tensor | None):
+        raise UserError(f"images is {images!r}, but must be a tensor (B, C, H, W)")
     images = _usual_images(source, target) if images is None else images
     with seeded(0, images.device):
         return prepare(source, target, images.double()).alignment
@@ -140,6 +148,7 @@ def _find(prepared: Prepared, images: Tensor, mode: str, seed: int) -> _Finding:
         buffers=buffer_errors(ours, theirs, prepared.alignment),
         draws=ours.draws + theirs.draws,
         lengths=(len(ours.outputs), len(theirs.outputs)),
+        forms=(ours.form, theirs.form),
     )
 
 
@@ -180,6 +189,12 @@ def _weights(prepared: Prepared, findings: dict[str, _Finding]) -> Weights:
             )
     counts = (len(network.state_dict()) for network in prepared.networks)
     return Weights(alignment.method, len(alignment.entries), *counts, differences)
+
+
+def _notes(findings: dict[str, _Finding]) -> list[str]:
+    """Tell of equal tensors that are returned in different forms."""
+    forms = {finding.forms for finding in findings.values() if finding.lengths[0] == finding.lengths[1]}
+    return [f"ours returns {ours}, theirs {theirs}" for ours, theirs in sorted(forms) if ours != theirs]
 
 
 def _tensors(count: int) -> str:

@@ -27,7 +27,7 @@ def check_comparable(ours: Side, theirs: Side, size: Size) -> None:
     shapes = [_output_shape(side, size) for side in (ours, theirs)]
     if all(len(shape) == 2 for shape in shapes) and shapes[0] != shapes[1]:
         counts = [f"{side.label} has {shape[1]} classes" for side, shape in zip((ours, theirs), shapes, strict=True)]
-        raise UserError(f"{' and '.join(counts)}: give both the same (--num-classes, where they take num_classes)")
+        raise UserError(f"{' and '.join(counts)}: give both the same `num_classes`, where they take it")
 
 
 def _output_shape(side: Side, size: Size) -> torch.Size:
@@ -62,7 +62,7 @@ def _explained(side: Side, network: nn.Module, size: Size, error: Exception) -> 
             return UserError(f"{side.label}: {wrong_size}")
     squares = ((size[0], n, n) for n in SIDES)
     hint = next(
-        (f"; it runs on {_shown(square)}: --image-size {square[1]}" for square in squares if _runs(network, square)), ""
+        (f"; it runs on {_shown(square)}: `image_size={square[1]}`" for square in squares if _runs(network, square)), ""
     )
     what = f"{type(error).__name__}: {first_line(error)}"
     return UserError(f"{side.label} raises in forward on images of {_shown(size)}: {what}{hint}")

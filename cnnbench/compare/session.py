@@ -1,6 +1,6 @@
 """Several pairs compared: from Python in this process, from the command line each in its own, one after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,27 +13,23 @@ from cnnbench.compare.finished import FinishedComparisons
 from cnnbench.compare.pair import RUNS, compare_specs
 from cnnbench.compare.result import Comparison, Report
 from cnnbench.compare.settings import USUAL_CHECKS, Settings
-from cnnbench.compare.sides import Spec
+from cnnbench.compare.sides import Spec, side
 from cnnbench.errors import UserError, did_you_mean
 
 
-def compare(*models: Spec, against: Spec | None = None, checks: Sequence[str] | None = None, **settings: Any) -> Report:
-    """Compare networks with their references, or with a network that you name.
-
-    Args:
-        models: Names ("resnet50", "timm/resnet50", "package.module:callable"), modules, or callables that return one.
-        against: What each is held against, in the same forms; None: the reference that the registry names.
-        checks: Of "parity", "cost", "speed", "memory" and "training"; default: all but training.
-        settings: Attributes of `cnnbench.compare.settings.Settings`, such as `batch_size=8`, `image_size`, `seed=0`.
-
-    Returns:
-        The report: a comparison a model, in their order. Which of several could not be compared says why in `error`.
+def compare_models(
+    models: Sequence[Spec], against: Spec | None, checks: Sequence[str] | None, settings: Mapping[str, Any]
+) -> Report:
+    """Do what `cnnbench.compare(*models, against=against, checks=checks, **settings)` promises; see there.
 
     Raises:
         UserError: There is no model, a setting is wrong, or the only pair cannot be compared.
     """
     if not models:
         raise UserError("name at least one model to compare")
+    if against is None and len(models) > 1 and not any(isinstance(model, str) for model in models):
+        names = " and ".join(side(model).label for model in models)
+        raise UserError(f"{names} have no references of their own: to hold one against another, compare(a, against=b)")
     if isinstance(checks, str):
         raise UserError(f"checks is {checks!r}, but must be a list, such as ['parity', 'cost']")
     known = [item.name for item in fields(Settings)]

@@ -1,4 +1,7 @@
-"""What a user can set about a comparison."""
+"""What a user can set about a comparison.
+
+Messages write a setting as `image_size` or `image_size=32`; the command line makes of these its options.
+"""
 
 from dataclasses import dataclass, field
 
@@ -63,13 +66,15 @@ class Settings:
             raise UserError(f"unknown precision {self.precision!r}{did_you_mean(self.precision, PRECISIONS)}")
         for name in ("batch_size", "image_size", "num_classes", "threads", "seeds", "steps"):
             value = getattr(self, name)
+            if value is not None and not isinstance(value, int):
+                raise UserError(f"`{name}` is {value!r}, but must be a whole number")
             if value is not None and value < 1:
-                raise UserError(f"{name} is {value}, but must be at least 1")
+                raise UserError(f"`{name}` is {value}, but must be at least 1")
         if self.seconds <= 0:
-            raise UserError(f"seconds is {self.seconds:g}, but must be above 0")
+            raise UserError(f"`seconds` is {self.seconds:g}, but must be above 0")
         _check_device(self.device)
         if "training" in self.checks and self.config is None:
-            raise UserError("the training check needs a recipe: --config configs/resnet18.yaml")
+            raise UserError("the training check needs a recipe: `config=configs/resnet18.yaml`")
 
 
 def _check_device(name: str) -> None:

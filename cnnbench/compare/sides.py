@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cnnbench.models.registry import is_registered
 Spec = str | nn.Module | Callable[..., nn.Module]
 """A network: "resnet50", "timm/resnet50", "my_package.nets:build", a module, or a callable that returns one."""
 
+FORMS = "a name such as 'resnet50' or 'timm/resnet50', 'package.module:callable', a torch.nn.Module, or a callable"
 PARITY_SIDE = 128  # pixels that show any mistake; more only takes longer
 CUSTOMARY_SIZE = (3, 224, 224)
 
@@ -83,13 +85,15 @@ def side(spec: Spec, num_classes: int | None = None) -> Side:
         num_classes: Passed on where the network takes it; a module is taken as it is.
 
     Raises:
-        UserError: It does not exist.
+        UserError: It does not exist, or is nothing of the kind.
     """
     arguments = {} if num_classes is None else {"num_classes": num_classes}
     if isinstance(spec, nn.Module):
         return _with_size(Side(type(spec).__name__, partial(deepcopy, spec)), getattr(spec, "pretrained_cfg", None))
     if callable(spec):
         return Side(getattr(spec, "__qualname__", type(spec).__name__), partial(spec, **_accepted(spec, arguments)))
+    if not isinstance(spec, str):
+        raise UserError(f"{spec!r} is no network: give {FORMS}")
     if ":" in spec:
         function = _imported(spec)
         return Side(spec, partial(_call_imported, spec, **_accepted(function, arguments)))
@@ -97,6 +101,8 @@ def side(spec: Spec, num_classes: int | None = None) -> Side:
     source = source if slash else "cnnbench"
     if source not in SOURCES:
         raise UserError(f"unknown source {source!r} in {spec!r}{did_you_mean(source, SOURCES)}")
+    if not slash and not is_registered(spec) and _is_import_path(spec):
+        raise UserError(f"unknown model {spec!r}; did you mean {':'.join(spec.rsplit('.', 1))!r}?")
     cfg = pretrained_cfg(name, source)
     return _with_size(Side(spec, partial(create_model, name, source=source, **arguments)), cfg)
 
@@ -110,11 +116,11 @@ def reference_of(spec: Spec, num_classes: int | None = None) -> Side:
     name = spec.removeprefix("cnnbench/") if isinstance(spec, str) else ""
     if not is_registered(name) or "/" in name or ":" in name:
         raise UserError(
-            f"{side(spec).label} has no reference of its own: name one with --against, such as timm/resnet50"
+            f"{side(spec).label} has no reference of its own: name one with `against`, such as timm/resnet50"
         )
     reference = model_info(name).reference
     if reference is None:
-        raise UserError(f"{name} is registered without a reference: name one with --against, such as timm/resnet50")
+        raise UserError(f"{name} is registered without a reference: name one with `against`, such as timm/resnet50")
     if isinstance(reference, str):
         return side(reference, num_classes)
     ours = side(name, num_classes)  # put together from timm's layers: timm has none of that name
@@ -160,10 +166,26 @@ def _accepted(function: Callable[..., nn.Module], arguments: dict[str, Any]) -> 
     return {key: value for key, value in arguments.items() if key in names}
 
 
-def _imported(spec: str) -> Callable[..., nn.Module]:
-    module_name, _, attribute = spec.partition(":")
+def _is_import_path(spec: str) -> bool:
+    """Tell whether what stands before the last dot is a module, as of "my_package.nets.build"."""
+    module_name = spec.rpartition(".")[0]
+    if not all(part.isidentifier() for part in spec.split(".")) or not module_name:
+        return False
+    _look_here_too()
+    try:
+        return find_spec(module_name) is not None
+    except Exception:  # a package around it cannot be imported, whatever it raises
+        return False
+
+
+def _look_here_too() -> None:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
+
+
+def _imported(spec: str) -> Callable[..., nn.Module]:
+    module_name, _, attribute = spec.partition(":")
+    _look_here_too()
     try:
         module = import_module(module_name)
     except Exception as error:  # the module is the user's: it may raise anything

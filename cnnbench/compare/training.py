@@ -68,7 +68,7 @@ def train_duels(
         KeyboardInterrupt: The user stopped it.
     """
     if settings.config is None:
-        raise UserError("the training check needs a recipe: --config configs/resnet18.yaml")
+        raise UserError("the training check needs a recipe: `config=configs/resnet18.yaml`")
     recipe = Recipe.read(Path(settings.config)).with_model(**_switched_on(settings))
     with _as_set(settings), isolate_rng():
         pair = TrainingPair(ours, theirs, recipe, exchange)

@@ -61,6 +61,8 @@ class TrainingPair:
         data.setup("fit")
         self._arguments = {**shared, "num_classes": data.num_classes, "in_chans": data.in_chans}
         self._start = _start(ours, recipe)
+        if "weights" in self._start and ours.model is not None:
+            self._start["class_names"] = data.class_names
         for side, network in ((ours, self.build_ours()), (theirs, self.build_theirs())):
             _check_fits(side.label, network, data)
 

@@ -1,7 +1,7 @@
 """What every data module of cnnbench is: datasets by split, exact samplers, batches finished on device."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cnnbench.data import checks
 from cnnbench.data.pixels import normalized
-from cnnbench.data.samplers import EvalSampler, TrainSampler
+from cnnbench.data.samplers import EvalSampler, TrainSampler, owner
 from cnnbench.errors import UserError
 
 Batch = dict[str, Tensor]
@@ -27,7 +27,9 @@ class ImageDataModule(LightningDataModule):
     this epoch.
 
     Training drops the last, smaller batch of an epoch, unless it is the only one: BatchNorm fails on a batch
-    of one sample, and other samples are left out in the next epoch. Evaluation visits every sample once.
+    of one sample, and other samples are left out in the next epoch. Evaluation visits every sample once. Where its
+    batches do not go round among several processes, some run one that another counts, so that all take the same
+    number of steps: it carries `repeated`, and `counted` tells what of a batch is to be counted.
 
     Attributes:
         num_classes: Number of classes.
@@ -36,6 +38,8 @@ class ImageDataModule(LightningDataModule):
         image_size: Height and width of an image.
         mean: One number a channel, of pixels in 0..1.
         std: The same.
+        interpolation: How evaluation brings images to `image_size`.
+        crop_pct: The part of the shorter side that evaluation keeps; more than 1 adds a black border.
 
     Args:
         batch_size: Images a process and step.
@@ -47,9 +51,12 @@ class ImageDataModule(LightningDataModule):
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation = "bilinear"
+    crop_pct = 1.0
 
     def __init__(self, batch_size: int, image_size: int, num_workers: int, in_chans: int) -> None:
         super().__init__()
+        self.save_hyperparameters(logger=False)  # those of the subclass, which checkpoints record
         checks.at_least("batch_size", batch_size, 1)
         checks.at_least("image_size", image_size, 1)
         checks.at_least("num_workers", num_workers, 0)
@@ -87,7 +94,7 @@ class ImageDataModule(LightningDataModule):
         dataset = self.datasets["train"]
         if self.batch_size > len(dataset):
             raise UserError(f"batch_size is {self.batch_size}: the training set has {len(dataset)} images")
-        sampler = TrainSampler(dataset, *self._processes(), seed=_run_seed())
+        sampler = TrainSampler(dataset, *self._processes(), seed=_run_seed(), used=self._used_samples)
         return self._loader(dataset, sampler, drop_last=len(sampler) >= self.batch_size)
 
     def val_dataloader(self) -> DataLoader:
@@ -104,7 +111,14 @@ class ImageDataModule(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch; Lightning's own walk through collections of any kind takes longer than a small step."""
-        return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        here = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        return here | {"repeated": torch.tensor(True)} if self._is_repeated(batch) else here
+
+    def _is_repeated(self, batch: Batch) -> bool:
+        """Return whether another process counts this batch, which is still where the loader put it: on the CPU."""
+        processes, rank = self._processes()
+        first = [] if "key" in batch else batch["index"][:1].tolist()  # images that could not be read may be missing
+        return any(owner(index, self.batch_size, processes) != rank for index in first)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment a training batch, and normalise any batch, on its device and in the trainer's precision."""
@@ -126,7 +140,7 @@ class ImageDataModule(LightningDataModule):
 
     def _loader(self, dataset: Dataset, sampler: Sampler, drop_last: bool = False) -> DataLoader:
         collate: Callable[[Any], Batch] | None = getattr(dataset, "collate", None)
-        return DataLoader(
+        return _PunctualLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
@@ -138,9 +152,31 @@ class ImageDataModule(LightningDataModule):
             generator=torch.Generator().manual_seed(_run_seed()),  # leaves the global generator to the model
         )
 
+    def _used_samples(self) -> int:
+        """Return how many samples of the running epoch this process has trained on."""
+        if self.trainer is None:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready * self.batch_size
+
     def _processes(self) -> tuple[int, int]:
         """Return (number of processes, this one's rank)."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+
+
+class _PunctualLoader(DataLoader):
+    """Asks its sampler for the order when the first batch is wanted.
+
+    Lightning makes the iterator of a resumed run before it tells the sampler the epoch, and worker processes would
+    begin on batches of another one.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from super().__iter__()
+
+
+def counted(batch: Batch) -> slice:
+    """Return the rows of an evaluated batch that count: all, or none where another process counts them."""
+    return slice(0 if "repeated" in batch else None)
 
 
 def _run_seed() -> int:

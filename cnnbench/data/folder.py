@@ -110,7 +110,9 @@ class ImageFolderDataModule(ImageDataModule):
 
     Args:
         root: Folder of the data.
-        predict_root: Images to predict, any below this folder; by default those of `test`, else of `val`.
+        class_names: Names of the classes, in the order of the labels; by default the folders of `train`.
+        predict_root: Images to predict, any below this folder; by default those of `test`, else of `val`, and where
+            the classes are named and have no folders, all below `root`.
         val_fraction: Part of the training images to validate on, where there is no `val` folder; stratified,
             fixed.
         batch_size: Images a process and step.
@@ -121,7 +123,8 @@ class ImageFolderDataModule(ImageDataModule):
         mean: Of pixels in 0..1; by default the model's, else ImageNet's.
         std: The same.
         interpolation: nearest, bilinear or bicubic; by default the model's, else bilinear.
-        crop_pct: Part of the shorter side that evaluation keeps; by default the model's, else 0.875.
+        crop_pct: Part of the shorter side that evaluation keeps; by default the model's, else 0.875; more than 1 adds a
+            black border.
         decoder: `auto` is the fastest that is installed, of simplejpeg (`pip install cnnbench[fast]`), torchvision and
             pil; they give the same pixels. `pil` resamples by PIL too: evaluation is then timm's, to the last bit,
             at a third of the speed.
@@ -132,6 +135,7 @@ class ImageFolderDataModule(ImageDataModule):
     def __init__(
         self,
         root: str = "data",
+        class_names: tuple[str, ...] | None = None,
         predict_root: str | None = None,
         val_fraction: float | None = None,
         batch_size: int = 64,
@@ -150,9 +154,9 @@ class ImageFolderDataModule(ImageDataModule):
         checks.per_channel("mean", mean, in_chans)
         checks.per_channel("std", std, in_chans, positive=True)
         checks.one_of("interpolation", interpolation, (None, *INTERPOLATIONS))
-        for name, value in (("val_fraction", val_fraction), ("crop_pct", crop_pct)):
-            if value is not None and not 0 < value <= 1:
-                raise UserError(f"{name} is {value}: it must be above 0 and at most 1")
+        for name, value, most in (("val_fraction", val_fraction, 1), ("crop_pct", crop_pct, 2)):
+            if value is not None and not 0 < value <= most:
+                raise UserError(f"{name} is {value}: it must be above 0 and at most {most}")
         self.root = Path(root)
         self.predict_root = None if predict_root is None else Path(predict_root)
         self.val_fraction = val_fraction
@@ -162,13 +166,14 @@ class ImageFolderDataModule(ImageDataModule):
         self.decoder = installed(decoder)
         self.on_error = on_error
         self._files: dict[str, Files] = {}
+        self._names_given = class_names is not None
+        self._class_names = tuple(class_names) if class_names is not None else None
         self._skipped: dict[Path, EvalView | TrainView] = {}
-        self._class_names: tuple[str, ...] | None = None
         self._settle({})
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The folders of `train`, else of `val` or `test`; empty where there are only images to predict."""
+        """Those given, else the folders of `train`, `val` or `test`; empty where there are only images to predict."""
         if self._class_names is None:
             folders = [self.root / split for split in ("train", "val", "test")]
             labelled = next(filter(Path.is_dir, folders), None)
@@ -197,7 +202,7 @@ class ImageFolderDataModule(ImageDataModule):
         elif stage == "test" and "test" not in self._files:
             self._find("test")
         elif stage == "predict" and "predict" not in self._files:
-            self._files["predict"] = (find_images(self._predict_folder()), None)
+            self._files["predict"] = (find_images(self.predict_folder()), None)
         common = self.image_size, self.in_chans, self.interpolation
         for split, (files, labels) in self._files.items():
             view = EvalView(*common, self.crop_pct, self.decoder)
@@ -266,7 +271,8 @@ class ImageFolderDataModule(ImageDataModule):
         for name in found:
             if name not in self.class_names:
                 hint = did_you_mean(name, self.class_names)
-                raise UserError(f"{folder / name} is a class that {self.root / 'train'} lacks{hint}")
+                known = "class_names" if self._names_given else self.root / "train"
+                raise UserError(f"{folder / name} is a class that {known} lacks{hint}")
         files = find_images(folder)
         classes = files.first_directory()
         if empty := sorted(set(found) - set(classes)):
@@ -276,14 +282,24 @@ class ImageFolderDataModule(ImageDataModule):
         labelled = np.flatnonzero(labels >= 0)
         self._files[split] = (files.subset(labelled), labels[labelled])
 
-    def _predict_folder(self) -> Path:
-        own = [self.root / split for split in ("test", "val")]
-        folders = [self.predict_root] if self.predict_root else own
+    def predict_folder(self) -> Path:
+        """Return the folder below which all images are to be predicted.
+
+        Raises:
+            UserError: There is none.
+        """
+        splits = {split: self.root / split for split in ("train", "val", "test")}
+        folders = [self.predict_root] if self.predict_root else [splits["test"], splits["val"]]
+        if not self.predict_root and self._names_given and not any(map(self._has_classes, splits.values())):
+            folders = [self.root]
         folder = next(filter(Path.is_dir, folders), None)
         if folder is None:
             looked_for = " or ".join(map(str, folders))
             raise UserError(f"nothing to predict: no folder {looked_for}; set predict_root")
         return folder
+
+    def _has_classes(self, folder: Path) -> bool:
+        return folder.is_dir() and not set(find_classes(folder)).isdisjoint(self.class_names)
 
 
 def _cores() -> int:

@@ -1,5 +1,7 @@
 """Sets that fit in memory: a batch is one index operation, and everything else happens on the device."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.model_selection import train_test_split
 from torch import Tensor
@@ -108,3 +110,31 @@ def stratified_split(labels: np.ndarray, size: int, name: str = "val_size") -> t
             f"{name} asks for {size} of {len(labels)} images: no stratified split into these parts ({error})"
         ) from error
     return tuple(np.sort(part) for part in parts)
+
+
+def few_of_each(
+    indices: np.ndarray, labels: Tensor, count: int, class_names: Sequence[str], name: str = "images_per_class"
+) -> np.ndarray:
+    """Choose some samples of each class, the same every time, and among a larger `count` also those of a smaller one.
+
+    Args:
+        indices: Of the samples to choose from.
+        labels: int64 (N,), of all samples.
+        count: Samples a class.
+        class_names: In the order of the labels.
+        name: The user's name for `count`, for the message of an error.
+
+    Returns:
+        The indices of the chosen, ascending.
+
+    Raises:
+        UserError: A class has fewer.
+    """
+    shuffled = np.random.default_rng(_SPLIT_SEED).permutation(indices)
+    chosen = []
+    for label, class_name in enumerate(class_names):
+        of_class = shuffled[labels[shuffled].numpy() == label]
+        if len(of_class) < count:
+            raise UserError(f"{name} is {count}: class {class_name!r} has {len(of_class)} training images")
+        chosen.append(of_class[:count])
+    return np.sort(np.concatenate(chosen))

@@ -1,5 +1,6 @@
 """MNIST, read from its idx files."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from cnnbench.data.augment import NO_AUGMENTATION, BatchAugmentation
 from cnnbench.data.downloaded import Arrays, DownloadedDataModule
 from cnnbench.data.formats import read_idx
 from cnnbench.errors import UserError
+
+_SIDE = 28  # pixels
 
 
 class MNISTDataModule(DownloadedDataModule):
@@ -68,10 +71,21 @@ class MNISTDataModule(DownloadedDataModule):
             raise UserError(f"{files[0]} and {files[1].name} are not images and labels: {images.shape}, {labels.shape}")
         return images[:, None].copy(), labels.astype(np.int64)
 
+    @property
+    def crop_pct(self) -> float:
+        """More than 1 where the images have a black border."""
+        # rounded down, so that image_size / crop_pct is not a little less than the images' side
+        return 1.0 if self._border is None else math.floor(1e4 * self.image_size / _SIDE) / 1e4
+
+    @property
+    def _border(self) -> int | None:
+        """How many black pixels images are wider by, or None where they are resampled."""
+        border = self.image_size - _SIDE
+        return border if 0 <= border <= 4 else None
+
     def fitted(self, images: Tensor) -> Tensor:
         """Return the images at `image_size`, with a black border where that is a little more than theirs."""
-        border = self.image_size - images.shape[-1]
-        if not 0 <= border <= 4:
+        if self._border is None:
             return super().fitted(images)
-        before, after = border // 2, border - border // 2
+        before, after = self._border // 2, self._border - self._border // 2
         return F.pad(images, (before, after, before, after))

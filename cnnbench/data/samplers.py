@@ -1,7 +1,7 @@
 """The order of samples in training and in evaluation, on one process or many."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
@@ -24,24 +24,36 @@ class TrainSampler(DistributedSampler):
         num_replicas: Number of processes.
         rank: This process.
         seed: The run's seed.
+        used: Tells how many samples of the epoch this process has used already: a run that was resumed within the
+            epoch goes on behind them.
     """
 
-    def __init__(self, dataset: Dataset, num_replicas: int = 1, rank: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        num_replicas: int = 1,
+        rank: int = 0,
+        seed: int = 0,
+        used: Callable[[], int] = lambda: 0,
+    ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
+        self.used = used
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        indices = list(super().__iter__())
+        indices = list(super().__iter__())[self.used() :]
         keys = sample_keys(self.seed, self.epoch, torch.tensor(indices, dtype=torch.int64))
         return zip(indices, keys.tolist(), strict=True)
 
 
 class EvalSampler(DistributedSampler):
-    """Visits every sample once over all processes together, in order, and deals out whole batches.
+    """Visits every sample in order and deals out whole batches, the same number of them to each process.
 
     Process r of n takes the batches r, r + n, r + 2n, … of the one process that would do it alone. A batch is
     then computed in the same company whatever the number of processes, and every figure of a sample is the same
-    to the last bit; dealing out single samples, as other samplers do, changes the last digits. Only where there are
-    fewer batches than processes, smaller ones are dealt, so that each has some.
+    to the last bit; dealing out single samples, as other samplers do, changes the last digits.
+
+    Where the batches do not go round, a process that would have one less repeats the first: a process that left the
+    others alone in what they do together would halt them. `owner` tells whose each sample is.
 
     Args:
         dataset: What is sampled; only its length matters.
@@ -52,16 +64,22 @@ class EvalSampler(DistributedSampler):
 
     def __init__(self, dataset: Dataset, batch_size: int, num_replicas: int = 1, rank: int = 0) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
-        share = math.ceil(len(dataset) / num_replicas)  # smaller than a batch where there is none for everybody
-        size = max(1, min(batch_size, share))
-        starts = range(0, len(dataset), size)[rank::num_replicas]
-        self.indices = [i for start in starts for i in range(start, min(start + size, len(dataset)))]
+        starts = range(0, len(dataset), batch_size)
+        own = [*starts[rank::num_replicas]]
+        if len(own) < math.ceil(len(starts) / num_replicas):
+            own.append(0)
+        self.indices = [i for start in own for i in range(start, min(start + batch_size, len(dataset)))]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+def owner(index: int, batch_size: int, num_replicas: int) -> int:
+    """Return the process that counts a sample which `EvalSampler` hands out."""
+    return index // batch_size % num_replicas
 
 
 def index_and_key(items: Sequence[int] | Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor | None]:

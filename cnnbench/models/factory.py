@@ -1,7 +1,9 @@
 """A network by name and source, with a user's mistakes turned into one line."""
 
 import inspect
+import logging
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from cnnbench.models.weights import load_weights
 SOURCES = ("cnnbench", "timm", "torchvision")
 BUILDER_ARGUMENTS = ("features_only", "out_indices", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 
+_log = logging.getLogger(__name__)
+
 
 def create_model(
     name: str,
@@ -25,6 +29,7 @@ def create_model(
     source: str = "cnnbench",
     pretrained: bool = False,
     weights: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """Build a network.
@@ -37,6 +42,7 @@ def create_model(
         pretrained: Load the published weights.
         weights: Load these instead: a `.safetensors` or `.pth` file, or a checkpoint of a run; see
             `cnnbench.models.load_weights`.
+        class_names: Names of the classes, for `weights`: a classifier that a run trained for others starts anew.
         kwargs: `num_classes` (0: no classifier), `in_chans`, `global_pool`, `drop_rate`, `drop_path_rate`,
             `features_only` with `out_indices`, and the network's own; None stands for its default.
 
@@ -57,8 +63,10 @@ def create_model(
         raise UserError(f"{label}: weights and {other} exclude each other")
     build = _builder(name, source)
     network = _built(build, label, pretrained, kwargs)
+    if pretrained and source != "torchvision":  # which says it itself
+        _tell_new_classifier(network, label)
     if weights is not None:
-        load_weights(network, weights, _conversion(name, source))
+        load_weights(network, weights, _conversion(name, source), class_names)
     return network
 
 
@@ -95,6 +103,14 @@ def _built(build: partial, label: str, pretrained: bool, kwargs: dict[str, Any])
         if not kwargs:
             raise
         raise UserError(f"{label} {_explain(error, build, kwargs)}") from error
+
+
+def _tell_new_classifier(network: nn.Module, label: str) -> None:
+    """Say that the published classifier is for another number of classes, which timm does not."""
+    published = getattr(network, "pretrained_cfg", {}).get("num_classes")
+    wanted = getattr(network, "num_classes", published)
+    if published and wanted and wanted != published:
+        _log.warning("the published weights of %s are for %d classes, so its classifier starts anew", label, published)
 
 
 def _conversion(name: str, source: str) -> Any:

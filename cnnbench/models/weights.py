@@ -2,10 +2,12 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from timm.models import adapt_input_conv, load_state_dict
 from torch import Tensor, nn
 
@@ -18,7 +20,10 @@ _log = logging.getLogger(__name__)
 
 
 def load_weights(
-    network: nn.Module, path: str | Path, convert: Callable[[StateDict, nn.Module], StateDict] | None = None
+    network: nn.Module,
+    path: str | Path,
+    convert: Callable[[StateDict, nn.Module], StateDict] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> None:
     """Load the weights of a network from a file, without running code that the file may hold.
 
@@ -30,6 +35,8 @@ def load_weights(
         path: A `.safetensors` file, or one of `torch.save`: a state dict, or a checkpoint that has one under
             "state_dict", "model" or, averaged, "state_dict_ema". A checkpoint of a training run fits too.
         convert: Called with the state dict and the network; timm's `checkpoint_filter_fn`s have this form.
+        class_names: What the classifier is to tell apart; where a run's checkpoint says that its own tells other
+            classes apart, or these in another order, it is one for other classes.
 
     Raises:
         UserError: There is no such file, it holds no weights, or they are of another network.
@@ -41,12 +48,19 @@ def load_weights(
     weights = dict(weights)
     own = network.state_dict()
     _adapt_input(weights, own, cfg.get("first_conv"))
-    left_out = _leave_out_other_classifier(weights, own, cfg.get("classifier"))
-    _check(weights, own, left_out, f"{path} does not fit {_name(network)}")
+    trained_for = _class_names(Path(path))
+    others = bool(class_names and trained_for) and tuple(class_names) != trained_for
+    left_out = _leave_out_other_classifier(weights, own, cfg.get("classifier"), others)
+    _check(weights, own, left_out, f"{path} does not fit {name_of(network)}")
     network.load_state_dict({**weights, **{key: own[key] for key in left_out}}, strict=True)
     if left_out:
         layer = left_out[0].rpartition(".")[0]
         _log.warning("%s: its classifier is for other classes, so %s starts anew", path, layer)
+
+
+def name_of(network: nn.Module) -> str:
+    """Return the model's name, as the configuration that the network carries has it."""
+    return getattr(network, "pretrained_cfg", {}).get("architecture", type(network).__name__).removeprefix("cnnbench_")
 
 
 def _read(path: Path) -> StateDict:
@@ -64,6 +78,14 @@ def _read(path: Path) -> StateDict:
     return of_run or weights
 
 
+def _class_names(path: Path) -> tuple[str, ...]:
+    """Return what a run's checkpoint calls its classes; of any other file, nothing."""
+    if not zipfile.is_zipfile(path):
+        return ()
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return tuple(content.get("cnnbench", {}).get("class_names") or ()) if isinstance(content, dict) else ()
+
+
 def _fits(weights: StateDict, network: nn.Module) -> bool:
     own = network.state_dict()
     return own.keys() == weights.keys() and all(own[key].shape == weights[key].shape for key in own)
@@ -76,12 +98,14 @@ def _adapt_input(weights: dict[str, Any], own: StateDict, first_conv: str | tupl
             weights[key] = adapt_input_conv(own[key].shape[1], weights[key], base_chans=weights[key].shape[1])
 
 
-def _leave_out_other_classifier(weights: dict[str, Any], own: StateDict, names: str | tuple[str, ...] | None) -> list:
-    """Remove the layers of a classifier with another number of outputs; return the keys of ours that then lack."""
+def _leave_out_other_classifier(
+    weights: dict[str, Any], own: StateDict, names: str | tuple[str, ...] | None, others: bool
+) -> list[str]:
+    """Remove a classifier for `others`, or with another number of outputs; return the keys of ours that then lack."""
     left_out = []
     for layer in (names,) if isinstance(names, str) else names or ():
         keys = (f"{layer}.weight", f"{layer}.bias")
-        if any(key in weights and (key not in own or own[key].shape != weights[key].shape) for key in keys):
+        if any(key in weights and (others or key not in own or own[key].shape != weights[key].shape) for key in keys):
             for key in keys:
                 weights.pop(key, None)
             left_out += [key for key in keys if key in own]
@@ -102,7 +126,3 @@ def _check(weights: StateDict, own: StateDict, left_out: list[str], what: str) -
 def _some(keys: list[str], count: int = 3) -> str:
     more = f" and {len(keys) - count} more" if len(keys) > count else ""
     return ", ".join(keys[:count]) + more
-
-
-def _name(network: nn.Module) -> str:
-    return getattr(network, "pretrained_cfg", {}).get("architecture", type(network).__name__).removeprefix("cnnbench_")

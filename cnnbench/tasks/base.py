@@ -12,11 +12,15 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from timm.layers import to_2tuple
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.optim.lr_scheduler import LRScheduler
 
 from cnnbench.errors import UserError
 from cnnbench.models import check_input_size, create_model, pretrained_cfg
 from cnnbench.tasks.clipping import clip
-from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
+from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler, scale_learning_rates
+from cnnbench.tasks.record import record
+from cnnbench.tasks.sharding import FullyShardedStrategy, shard, whole
 from cnnbench.tasks.steps import check_whole_steps, images_per_step
 
 SEEDS_AT_A_TIME = 64  # steps
@@ -31,8 +35,11 @@ class Task(LightningModule, ABC):
     Attributes:
         network: The network, once it is built.
         learning_rate: The peak rate of the run, which `optim.base_batch_size` scales; known once training begins.
-        create_network: Builds it, called with `pretrained`, `weights`, `num_classes`, `in_chans` and `model_args`; set
-            another before training to train a network that has no name.
+        create_network: Builds it, called with `pretrained`, `weights`, `num_classes`, `in_chans` and `model_args`, and
+            where there are `weights` with `class_names`; set another before training to train a network that has no
+            name.
+        learning_rates: Returns the factor of the learning rate of each parameter, by its name in the network, which it
+            is called with; None: 1 for all.
 
     Args:
         name: Name of the model, as `python -m cnnbench models` lists them.
@@ -74,6 +81,7 @@ class Task(LightningModule, ABC):
         self.optim = OptimConfig.of(optim)
         self.network: nn.Module | None = None
         self.create_network: Callable[..., nn.Module] = partial(create_model, name, source=source)
+        self.learning_rates: Callable[[nn.Module], Mapping[str, float]] | None = None
         hparams |= {"name": name, "source": source, "model_args": dict(model_args or {})}
         hparams |= {"pretrained": pretrained, "weights": weights}
         hparams |= {"num_classes": num_classes, "in_chans": in_chans, "optim": vars(self.optim).copy()}
@@ -118,8 +126,17 @@ class Task(LightningModule, ABC):
         if data is not None:
             check_input_size(self.network, self.hparams.in_chans, to_2tuple(data.image_size))
         self._own_norms = _norms_with_a_forward_of_their_own(self.network)
+        if self.device_mesh is not None:
+            self._shard()
         if self.hparams.compile and self.network._compiled_call_impl is None:
             self.network.compile()  # in place: the keys of the state dict stay as they are
+
+    def _shard(self) -> None:
+        strategy = self.trainer.strategy
+        if not isinstance(strategy, FullyShardedStrategy):
+            raise UserError(f"trainer.strategy is {type(strategy).__name__}; what divides a network here is fsdp2")
+        if not isinstance(self.network, FSDPModule):
+            shard(self.network, self.device_mesh["data_parallel"])
 
     def on_fit_start(self) -> None:
         """Refuse a network that `sync_batchnorm` has made another: torch replaces what only derives from BatchNorm.
@@ -147,11 +164,14 @@ class Task(LightningModule, ABC):
         hparams = self.hparams
         if hparams.num_classes is None or hparams.in_chans is None:
             raise UserError(f"{hparams.name}: give num_classes and in_chans, or a data module that tells them")
+        weights = None if from_scratch else hparams.weights
+        of_classes = {"class_names": getattr(self._data, "class_names", None)} if weights else {}
         self.network = self.create_network(
             pretrained=hparams.pretrained and not from_scratch,
-            weights=None if from_scratch else hparams.weights,
+            weights=weights,
             num_classes=hparams.num_classes,
             in_chans=hparams.in_chans,
+            **of_classes,
             **hparams.model_args,
         )
         if hparams.channels_last:
@@ -172,6 +192,8 @@ class Task(LightningModule, ABC):
             raise UserError("optim.clip_grad and trainer.gradient_clip_val both clip: leave one of them out")
         optim = self.optim if self.optim.base_batch_size is None else self.optim.scaled(images_per_step(self.trainer))
         optimizer = create_optimizer(self.network, optim)
+        if self.learning_rates is not None:
+            scale_learning_rates(optimizer, self.network, self.learning_rates(self.network))
         self.learning_rate = optim.lr
         updates = self.trainer.estimated_stepping_batches
         if updates == float("inf"):
@@ -182,13 +204,16 @@ class Task(LightningModule, ABC):
             return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def lr_scheduler_step(self, scheduler: Scheduler, metric: Any | None) -> None:
-        """Set the learning rate of the next step; timm's schedules count updates."""
-        scheduler.step_update(num_updates=self.trainer.global_step)
+    def lr_scheduler_step(self, scheduler: Scheduler | LRScheduler, metric: Any | None) -> None:
+        """Set the learning rate of the next step; timm's schedules count updates, the finder's does not."""
+        if isinstance(scheduler, Scheduler):
+            scheduler.step_update(num_updates=self.trainer.global_step)
+        else:
+            super().lr_scheduler_step(scheduler, metric)
 
     def on_train_start(self) -> None:
         """Set the learning rate of the first step, which in a resumed run is not the schedule's first."""
-        if scheduler := self.lr_schedulers():
+        if isinstance(scheduler := self.lr_schedulers(), Scheduler):
             self.lr_scheduler_step(scheduler, None)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -208,8 +233,14 @@ class Task(LightningModule, ABC):
         """Log the learning rate and the norm of the gradient before it is clipped."""
         if self.is_logging_step:
             gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-            self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+            self.log("train/grad_norm", whole(torch.nn.utils.get_total_norm(gradients)))
             self.log("train/lr", max(group["lr"] for group in optimizer.param_groups))
+
+    def on_validation_epoch_start(self) -> None:
+        """Let all processes evaluate with the statistics of the first, which are saved; DDP does so by itself."""
+        if isinstance(self.network, FSDPModule):
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def configure_gradient_clipping(
         self,
@@ -232,13 +263,11 @@ class Task(LightningModule, ABC):
     # ------------------------------------------------------------------ checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record what the weights belong to: version, class names, normalisation."""
-        from cnnbench import __version__
-
-        data = self._data
-        keys = ("class_names", "mean", "std", "image_size")
-        known = {key: getattr(data, key) for key in keys if data is not None}
-        checkpoint["cnnbench"] = {"version": __version__, **known}
+        """Record what the weights belong to: version, model, class names, normalisation, data."""
+        checkpoint["cnnbench"] = record(self, self._data)
+        if self._data is not None:  # its arguments stand in the record, as plain values
+            for key in (self._data.CHECKPOINT_HYPER_PARAMS_KEY, self._data.CHECKPOINT_HYPER_PARAMS_NAME):
+                checkpoint.pop(key, None)
         checkpoint["hyper_parameters"] |= {"pretrained": False, "weights": None}  # its own take their place
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
+from cnnbench.data.base import counted
 from cnnbench.errors import UserError
 from cnnbench.models import list_models, model_info
 from cnnbench.tasks.base import Task
@@ -145,17 +146,17 @@ class ClassificationTask(Task):
         return self.mix is not None and self.current_epoch < self._unmixed_from
 
     def on_train_start(self) -> None:
-        """Find the epoch in which mixing ends."""
+        """Find the epoch in which mixing ends; bring what a checkpoint had counted to the device."""
         super().on_train_start()
         if self.hparams.mixup_off_epochs:
             self._unmixed_from = max(0, epochs_of(self.trainer) - self.hparams.mixup_off_epochs)
+        self._hits = self._hits.to(self.device)
 
     def on_train_epoch_start(self) -> None:
-        """Count from zero; say and log when mixing ends."""
-        if self.mix is not None and self.hparams.mixup_off_epochs:
-            self.log("train/mixing", float(self.is_mixing))
-            if self.current_epoch == self._unmixed_from and self.trainer.progress_bar_callback is not None:
-                self.print(f"mixup and CutMix are off from epoch {self.current_epoch + 1} on")
+        """Count from zero; say when mixing ends."""
+        ends = self.mix is not None and self.hparams.mixup_off_epochs and self.current_epoch == self._unmixed_from
+        if ends and self.trainer.progress_bar_callback is not None:
+            self.print(f"mixup and CutMix are off from epoch {self.current_epoch + 1} on")
         self._hits, self._counted = torch.zeros((), dtype=torch.long, device=self.device), 0
 
     def running_figures(self) -> dict[str, Tensor]:
@@ -163,31 +164,52 @@ class ClassificationTask(Task):
         return {"accuracy": self._hits / self._counted} if self._counted else {}
 
     def on_train_epoch_end(self) -> None:
-        """Log the accuracy over the epoch."""
+        """Log the accuracy over the epoch, and whether it was mixed."""
+        if self.mix is not None and self.hparams.mixup_off_epochs:
+            self.log("train/mixing", float(self.is_mixing))
         if self._counted:
             self.train_accuracy.update(self._hits.to(_SUM_DTYPE) / self._counted, weight=self._counted)
             self.log("train/accuracy", self.train_accuracy)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record what was counted in the running epoch, in each process."""
+        super().on_save_checkpoint(checkpoint)
+        own = (int(self._hits), self._counted)
+        counts = [own] * self.trainer.world_size
+        if self.trainer.world_size > 1:
+            torch.distributed.all_gather_object(counts, own)
+        checkpoint["cnnbench"]["train_counts"] = counts
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting where the checkpoint's epoch had come to."""
+        super().on_load_checkpoint(checkpoint)
+        counts = checkpoint.get("cnnbench", {}).get("train_counts", [])
+        if self.global_rank < len(counts):
+            hits, self._counted = counts[self.global_rank]
+            self._hits = torch.tensor(hits)
+
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Update the metrics; return loss (B,) and logits (B, num_classes) for the callbacks."""
+        """Update the metrics; return loss (B,) and logits (B, num_classes) of what counts."""
         return self._evaluate(batch, "val", self.val_metrics)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Update the metrics; return loss (B,) and logits (B, num_classes) for the callbacks."""
+        """Update the metrics; return loss (B,) and logits (B, num_classes) of what counts."""
         return self._evaluate(batch, "test", self.test_metrics)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return index (B,), probabilities (B, num_classes) and, where known, label (B,)."""
-        probabilities = self(batch["image"]).float().softmax(dim=1)
-        known = {key: batch[key] for key in ("index", "label") if key in batch}
+        rows = counted(batch)
+        probabilities = self(batch["image"]).float().softmax(dim=1)[rows]
+        known = {key: batch[key][rows] for key in ("index", "label") if key in batch}
         return {"probabilities": probabilities, **known}
 
     def _evaluate(self, batch: dict[str, Tensor], stage: str, metrics: nn.ModuleDict) -> dict[str, Tensor]:
-        logits = self(batch["image"]).float()
-        labels = batch["label"]
+        rows = counted(batch)
+        logits, labels = self(batch["image"]).float()[rows], batch["label"][rows]
         losses = F.cross_entropy(logits, labels, reduction="none")
         for key, metric in metrics.items():
-            metric.update(losses) if key == "loss" else metric.update(logits, labels)
+            if len(labels):
+                metric.update(losses) if key == "loss" else metric.update(logits, labels)
             self.log(f"{stage}/{key}", metric, on_step=False, on_epoch=True)
         return {"losses": losses, "logits": logits}
 
@@ -204,7 +226,7 @@ def _evaluation_metrics(num_classes: int) -> nn.ModuleDict:
 
 
 class _Mean(MeanMetric):
-    """Sums in float64 and returns float32, which then does not show in what order processes were summed."""
+    """Sums in float64, so that the number of processes shows in the last digits of 15 at most."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -214,9 +236,6 @@ class _Mean(MeanMetric):
         super()._apply(*args, **kwargs)
         # a Trainer with precision bf16-true casts every module, this one too
         return self if self._dtype_convert else self.set_dtype(_SUM_DTYPE)
-
-    def compute(self) -> Tensor:
-        return super().compute().float()
 
 
 def _mixing(mixup: float, cutmix: float, num_classes: int) -> v2.Transform | None:

@@ -131,6 +131,27 @@ def _timms_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Opt
         raise UserError(message) from error
 
 
+def scale_learning_rates(optimizer: torch.optim.Optimizer, network: nn.Module, factors: Mapping[str, float]) -> None:
+    """Divide the optimiser's groups into such of one learning rate, the highest first.
+
+    Everything else about a group stays, its weight decay among it. timm's schedules multiply by a group's `lr_scale`.
+
+    Args:
+        optimizer: Of the network, before it has made a step.
+        network: Whose parameters have the names.
+        factors: Factor of the learning rate by name of a parameter; those that are not named keep theirs.
+    """
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    divided = []
+    for group in optimizer.param_groups:
+        by_scale: dict[float, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            scale = group.get("lr_scale", 1.0) * factors.get(names[parameter], 1.0)
+            by_scale.setdefault(scale, []).append(parameter)
+        divided += [{**group, "params": params, "lr_scale": scale} for scale, params in by_scale.items()]
+    optimizer.param_groups[:] = sorted(divided, key=lambda group: -group["lr_scale"])
+
+
 def create_scheduler(
     optimizer: torch.optim.Optimizer, config: OptimConfig, updates: int, updates_per_epoch: int
 ) -> Scheduler | None:

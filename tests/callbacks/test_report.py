@@ -75,6 +75,20 @@ def test_the_best_validation_is_kept():
     assert confusion.tolist() == confusion_matrix(best.labels, best.logits.argmax(1)).tolist()
 
 
+def test_a_resumed_run_knows_the_best_validation_before_it(tmp_path):
+    before, after = WandbReport(), WandbReport()
+    Validation(1).run(before, 0.75)
+    torch.save(before.state_dict(), tmp_path / "state")
+    assert (tmp_path / "state").stat().st_size < 100_000  # the images, not the batches that they came in
+    after.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    Validation(2).run(after, 0.5, epoch=1)
+    epoch, confusion, mistakes = after._best
+    assert epoch == 0
+    assert torch.equal(confusion, before._best[1])
+    assert [mistake.index for mistake in mistakes] == [mistake.index for mistake in before._best[2]]
+    assert all(torch.equal(mistake.image, Validation(1).images[mistake.index]) for mistake in mistakes)
+
+
 def test_a_sanity_check_does_not_count():
     report = WandbReport()
     Validation(0).run(report, 1.0, sanity_checking=True)

@@ -6,16 +6,42 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from threading import Lock, Thread
 from typing import Any
 
+import yaml
+
 ENTITY = "tester"
+
+
+class Sweep:
+    """A grid of settings, handed out one after another to the agents that ask, whichever machine they are on."""
+
+    def __init__(self, config: str) -> None:
+        self.config = config  # YAML
+        parameters = yaml.safe_load(config)["parameters"]
+        points = product(*(parameter["values"] for parameter in parameters.values()))
+        self.waiting = [dict(zip(parameters, point, strict=True)) for point in points]
+        self.handed_out: dict[str, tuple[str, dict[str, Any]]] = {}  # agent and settings, by the run's name
+
+    def command(self, agent: str, is_busy: bool) -> list[dict[str, Any]]:
+        """Return what an agent is to do now."""
+        if is_busy:
+            return []
+        if not self.waiting:
+            return [{"type": "exit"}]
+        settings = self.waiting.pop(0)
+        run = f"run{len(self.handed_out)}"
+        self.handed_out[run] = agent, settings
+        args = {key: {"value": value} for key, value in settings.items()}
+        return [{"type": "run", "run_id": run, "program": "", "args": args}]
 
 
 class WandbServer(ThreadingHTTPServer):
     """What a run has sent: variables of `operations` by name, `history` rows, uploaded `files` by path.
 
-    Once `lost` is set it answers nothing more.
+    A `sweep` that was created here is handed out to its agents. Once `lost` is set it answers nothing more.
     """
 
     daemon_threads = True
@@ -27,6 +53,7 @@ class WandbServer(ThreadingHTTPServer):
         self.history: list[dict[str, Any]] = []
         self.exit_codes: list[int] = []
         self.files: dict[str, bytes] = {}
+        self.sweep: Sweep | None = None
         self.lost = False
         self.lock = Lock()
 
@@ -82,6 +109,20 @@ def _run(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
     return {"upsertBucket": {"bucket": {"id": "R1", **run, "project": project}, "inserted": True}}
 
 
+def _resume_status(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    """Tell what is there of a run that is to be resumed; none of what the others sent is."""
+    sent = [run for run in server.operations.get("UpsertBucket", []) if run.get("name") == variables["name"]]
+    project = {"id": "P1", "name": variables["project"], "entity": {"id": "E1", "name": ENTITY}}
+    if not sent:
+        return {"model": project | {"bucket": None}}
+    tail = json.dumps([json.dumps(server.history[-1])] if server.history else [])
+    texts = {"summaryMetrics": "{}", "config": "{}", "historyTail": tail, "eventsTail": "[]"}
+    texts["wandbConfig"] = json.dumps({"t": 1})  # that it has begun
+    counts = {"logLineCount": 0, "historyLineCount": len(server.history), "eventsLineCount": 0}
+    bucket = {"id": "R1", "name": variables["name"], "displayName": sent[0].get("displayName"), "tags": []}
+    return {"model": project | {"bucket": bucket | texts | counts}}
+
+
 def _run_files(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
     files = [{"name": name, "uploadUrl": f"{server.address}/{name}"} for name in variables["files"]]
     return {"createRunFiles": {"runID": "R1", "uploadHeaders": [], "files": files}}
@@ -107,14 +148,38 @@ def _artifact_files(server: WandbServer, variables: dict[str, Any]) -> dict[str,
     return {"createArtifactFiles": {"files": {"edges": edges}}}
 
 
+def _sweep(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    server.sweep = Sweep(variables["config"])
+    project = {"id": "P1", "name": variables["projectName"], "entity": {"id": "E1", "name": ENTITY}}
+    return {"upsertSweep": {"sweep": {"name": "sweep1", "project": project}, "configValidationWarnings": []}}
+
+
+def _sweep_with_runs(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    return {"project": {"sweep": {"id": "S1", "name": "sweep1", "config": server.sweep.config, "runs": {"edges": []}}}}
+
+
+def _agent(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    return {"createAgent": {"agent": {"id": f"agent{len(server.operations['CreateAgent'])}"}}}
+
+
+def _heartbeat(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    commands = server.sweep.command(variables["id"], is_busy=any(json.loads(variables["runState"]).values()))
+    return {"agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": json.dumps(commands)}}
+
+
 _ANSWERS: dict[str, Callable[[WandbServer, dict[str, Any]], dict[str, Any]]] = {
     "Viewer": _viewer,
     "UpsertBucket": _run,
+    "RunResumeStatus": _resume_status,
     "CreateRunFiles": _run_files,
     "ArtifactType": lambda server, variables: {"project": None},
     "CreateArtifact": _artifact,
     "CreateArtifactManifest": _artifact_manifest,
     "CreateArtifactFiles": _artifact_files,
+    "UpsertSweep": _sweep,
+    "SweepWithRuns": _sweep_with_runs,
+    "CreateAgent": _agent,
+    "Heartbeat": _heartbeat,
     "CommitArtifact": lambda server, variables: {"commitArtifact": {"artifact": {"id": "A", "digest": ""}}},
 }
 

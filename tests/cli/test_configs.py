@@ -10,7 +10,8 @@ from cnnbench.cli.fit import FitCLI
 from cnnbench.models import list_models, model_info
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-RECIPES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+SWEEPS = CONFIGS / "sweeps"  # settings of W&B, tested with the tracking
+RECIPES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml") if path.parent != SWEEPS)
 BUNDLED = [recipe for recipe in RECIPES if "/" not in recipe]
 FEW_STEPS = ("--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 1)
 

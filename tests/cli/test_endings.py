@@ -1,6 +1,6 @@
 """How a command ends that cannot write, is stopped, loses its reader or meets a mistake of ours."""
 
-import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,10 +32,11 @@ def test_a_disk_that_fills(mistake, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(torch, "save", full)
     message = mistake(*LENET5, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1", leaves_run=True)
-    directory = Path(message.removeprefix("cnnbench: error: cannot write ").partition(": No space left")[0])
-    assert not any((directory / "checkpoints").iterdir())
+    path = Path(message.removeprefix("cnnbench: error: cannot write ").partition(": No space left on device\n")[0])
+    assert path.name in ("best.ckpt", "last.ckpt")
+    assert not any(path.parent.iterdir())
 
 
 def test_debug_shows_the_traceback(capsys, monkeypatch):
@@ -89,3 +90,13 @@ def test_a_reader_who_leaves():
     command = f"{sys.executable} -u -m cnnbench models lenet5 | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_a_loss_that_is_lost(mistake):
+    """The second epoch begins with a rate that no network survives; the first one's checkpoints stay."""
+    schedule = ("--model.optim.sched=step", "--model.optim.decay_epochs=1", "--model.optim.decay_rate=1e30")
+    message = mistake(*LENET5, *schedule, "--model.optim.warmup_epochs=0", leaves_run=True)
+    assert "is not finite since step" in message
+    assert "the batch of step" in message
+    kept = Path(re.search(r"the checkpoint from before it is (\S+);", message)[1])
+    assert all(value.isfinite().all() for value in torch.load(kept, weights_only=True)["state_dict"].values())

@@ -78,3 +78,8 @@ def test_own_images(command, configs, photos, write_photo, tmp_path):
     assert {row["class"] for row in table} <= {"cat", "dog"}
     assert "label" not in table[0]
     assert "class_3" not in table[0]
+    photos.joinpath("train").rename(tmp_path / "gone")  # the checkpoint knows the names of the classes
+    photos.joinpath("val").rename(tmp_path / "gone/val")
+    for words in ((*as_they_are(run), "--data.predict_root"), ("--ckpt_path", run.best, "--data.root")):
+        alone = command("predict", *words, tmp_path / "new", "--data.num_workers", 0)
+        assert rows(alone.directory / "predictions.csv") == table

@@ -59,7 +59,7 @@ def test_damaged_checkpoints(mistake, trained, tmp_path, named, command):
     assert not (tmp_path / "trace").exists()
 
 
-@pytest.mark.parametrize("command", ["test", "validate", "predict", "fit"])
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
 def test_a_checkpoint_of_another_model(mistake, trained, command):
     ours, other = trained("lenet5"), trained("resnet18")
     message = mistake(command, "--config", ours.config, "--ckpt_path", other.checkpoint)
@@ -78,15 +78,29 @@ def test_a_checkpoint_of_other_classes(mistake, trained, tmp_path):
 @pytest.mark.parametrize(
     ("option", "named"),
     [
-        ("--model.optim.optimizer=sgd", "was trained with optim.optimizer 'adamw', this run has 'sgd'"),
-        ("--model.optim.sched=poly", "was trained with optim.sched 'cosine', this run has 'poly'"),
+        ("--model.optim.optimizer=sgd", "was trained with other settings: model.optim.optimizer adamw, now sgd;"),
+        ("--model.name=resnet18", "was trained with other settings: model.name lenet5, now resnet18;"),
         ("--trainer.max_epochs=1", "has reached the end of training already (trainer.max_epochs 1"),
     ],
 )
 def test_what_cannot_be_trained_on(mistake, trained, option, named):
     run = trained("lenet5")
-    words = ("--ckpt_path", run.checkpoint, "--trainer.max_epochs=2", option)
+    words = ("--ckpt_path", run.checkpoint.with_name("last.ckpt"), "--trainer.max_epochs=2", option)
     assert named in mistake("fit", "--config", run.config, *words)
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("--model.optim.optimizer=sgd", "was trained with optim.optimizer 'adamw', this run has 'sgd'"),
+        ("--model.optim.sched=poly", "was trained with optim.sched 'cosine', this run has 'poly'"),
+        ("--model.name=resnet18", "holds lenet5 with 10 classes and 1 channels, this run builds resnet18"),
+    ],
+)
+def test_what_cannot_be_trained_on_where_the_config_of_its_run_is_not_there(mistake, trained, tmp_path, option, named):
+    run = trained("lenet5")
+    path = shutil.copy(run.checkpoint, tmp_path)
+    assert named in mistake("fit", "--config", run.config, "--ckpt_path", path, "--trainer.max_epochs=2", option)
 
 
 def test_a_checkpoint_that_is_not_there_names_those_near_it(mistake, trained):

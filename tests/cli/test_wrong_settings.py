@@ -10,6 +10,7 @@ import torch
 import yaml
 
 LENET5 = ("fit", "--config", "configs/lenet5.yaml")
+FINETUNING = "--trainer.callbacks+=Finetuning --trainer.callbacks.strategy="
 
 # Options after `fit --config configs/lenet5.yaml` -> words of the message.
 OPTIONS = {
@@ -49,13 +50,20 @@ OPTIONS = {
     "--trainer.callbacks EarlyStoping": "trainer.callbacks: no class 'EarlyStoping'; did you mean 'EarlyStopping'?",
     "--trainer.callbacks+ EarlyStopping": "EarlyStopping needs monitor",
     "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitr=x": "did you mean 'trainer.callbacks.monitor'?",
+    f"{FINETUNING}gradul": "unknown strategy 'gradul' of Finetuning; did you mean 'gradual'",
+    f"{FINETUNING}gradual --trainer.callbacks.stages=4": "the last 4 stages, but there are 3: act1, act3, act5",
+    f"{FINETUNING}last_stages --trainer.callbacks.stages=0": "stages is 0, but must be at least 1",
+    f"{FINETUNING}discriminative --trainer.callbacks.lr_decay=2": "lr_decay is 2.0, but must be above 0 and at most 1",
+    f"{FINETUNING}feature_extraction --trainer.callbacks.stages=2": "takes no stages, last_stages or gradual does",
+    f"{FINETUNING}gradual --trainer.callbacks.stage=2": "did you mean 'trainer.callbacks.stages'?",
+    "--data.classes [3,11]": "classes are [3, 11]: name at least two digits",
     "--seed_everything -1": "seed_everything is -1",
     "--wandb off": "wandb is 'off', but must be auto, online, offline or disabled",
     "--compile maybe": "compile is 'maybe', but must be true or false",
     "--lr 0.1": "unknown key 'lr'; did you mean 'model.optim.lr'?",
     "--epochs 3": "'trainer.max_epochs'",
     "--seed 3": "did you mean 'seed_everything'?",
-    "--batch-size 3": "did you mean 'data.batch_size'?",
+    "--batch-size 3": "did you mean 'data.batch_size'",
     "--verbose true": "unknown key 'verbose'",  # of `test`
     "resnet18": "give a model as --model.name resnet18",
     "--config": "-c/--config: expected one argument",

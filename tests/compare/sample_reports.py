@@ -15,6 +15,7 @@ from cnnbench.compare.result import (
     Memory,
     MetricSummary,
     Parity,
+    Published,
     Report,
     Served,
     SideCost,
@@ -63,6 +64,7 @@ def unequal_pair(name="resnet50", mode="eval"):
     cause = "stride (2, 2), theirs (1, 1)"
     return replace(
         equal_pair(name),
+        published=Published(70.5, 1.01e6, 1.05e9),  # the first figure that is measured too is near, the second is not
         parity=Parity(
             False,
             1e-10,

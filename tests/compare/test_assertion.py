@@ -55,6 +55,40 @@ def test_what_cannot_be_compared_is_a_users_mistake():
         cnnbench.assert_parity(user_nets.small, user_nets.seven, input_size=(3, 16, 16))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"input_size": 64}, r"`input_size` is \(channels, height, width\): for 64 pixels `image_size=64`"),
+        ({"input_size": (64, 64)}, r"`input_size` is \(64, 64\), but must be \(channels, height, width\)"),
+        ({"size": 64}, "unknown setting 'size'; did you mean '(image|input)_size'"),
+        ({"tolerance": 1e-3}, "unknown setting 'tolerance'; there is 'image_size'"),
+        ({"image_size": 0}, "`image_size` is 0, but must be at least 1"),
+    ],
+)
+def test_a_wrong_setting_is_a_users_mistake(settings, message):
+    with pytest.raises(cnnbench.UserError, match=message):
+        cnnbench.assert_parity(user_nets.small, user_nets.small, **settings)
+
+
+def test_settings_are_those_of_compare():
+    cnnbench.assert_parity(Renamed, user_nets.small, image_size=16)
+    cnnbench.assert_parity(user_nets.small, user_nets.seven, image_size=16, num_classes=7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3,), "target is 3, but must be a torch.nn.Module"),
+        (("timm/resnet18",), "target is 'timm/resnet18', but must be a torch.nn.Module"),
+        ((user_nets.small(7), torch.randn(2, 3, 8, 8)), "5 classes, theirs 7: give both one `num_classes`"),
+        ((user_nets.small(), 224), "images is 224, but must be a tensor"),
+    ],
+)
+def test_align_tells_what_it_takes(arguments, message):
+    with pytest.raises(cnnbench.UserError, match=message):
+        cnnbench.align(user_nets.small(), *arguments)
+
+
 def test_weights_are_written_under_the_other_networks_names(tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     words = ("test_assertion:Renamed", "--against", "user_nets:small", "--image-size", "16", "--checks", "parity")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.compare.parity import compare_networks
+from cnnbench.compare.result import Comparison
 from cnnbench.errors import UserError
 
 IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -69,6 +70,22 @@ def test_a_missing_part_is_said():
     assert parity.max_relative_error.logits == 0
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "notes"),
+    [
+        (lambda one, two: (one,), lambda one, two: one, ["ours returns a tuple of one, theirs a tensor"]),
+        (lambda one, two: one, lambda one, two: {"out": one}, ["ours returns a tensor, theirs a dict of one"]),
+        (lambda one, two: [one, two], lambda one, two: (one, two), ["ours returns a list of 2, theirs a tuple of 2"]),
+        (lambda one, two: (one,), lambda one, two: (one,), []),
+    ],
+)
+def test_other_forms_of_the_same_tensors_are_noted(ours, theirs, notes):
+    parity = compare_networks(Heads(ours), Heads(theirs), IMAGES)
+    assert parity.passed and parity.notes == notes
+    shown = str(Comparison("ours", "theirs", parity=parity))
+    assert [line.split(maxsplit=1)[1] for line in shown.splitlines() if line.startswith("  note ")] == notes
+
+
 class Broken(nn.Module):
     def __init__(self, broken):
         super().__init__()
@@ -92,7 +109,7 @@ MISTAKES = {
     "classes": (
         lambda: Heads(lambda one, two: one, classes=10),
         lambda: Heads(lambda one, two: one, classes=1000),
-        "ours puts out 10 classes, theirs 1000: give --num-classes",
+        "ours puts out 10 classes, theirs 1000: give both one `num_classes`",
     ),
     "shape": (
         lambda: nn.Conv2d(3, 4, 3),

@@ -1,8 +1,11 @@
 """Sessions: from Python, in processes of their own, stopped and continued; the package that is a function."""
 
+import inspect
 import json
+import pydoc
 import subprocess
 import sys
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +17,7 @@ from torch import nn
 import cnnbench
 from cnnbench.compare.apart import Pair, compare_apart
 from cnnbench.compare.pair import compare_specs
-from cnnbench.compare.result import Comparison
+from cnnbench.compare.result import Comparison, Published
 from cnnbench.compare.session import Watcher, compare_pairs
 from cnnbench.compare.settings import Settings
 from cnnbench.errors import UserError
@@ -71,7 +74,13 @@ def test_settings_reach_the_sides_and_the_machine_is_left_as_it_was(checked):
         ({}, "name at least one model"),
         ({"models": ["resnet18"], "checks": "parity"}, "must be a list"),
         ({"models": ["resnet18"], "checks": ["party"]}, "unknown check 'party'; did you mean 'parity'"),
-        ({"models": ["resnet18"], "batch_size": 0}, "batch_size is 0"),
+        ({"models": ["resnet18"], "batch_size": 0}, "`batch_size` is 0"),
+        ({"models": ["resnet18"], "image_size": (64, 64)}, r"`image_size` is \(64, 64\), but must be a whole number"),
+        ({"models": ["resnet18"], "input_size": 64}, "unknown setting 'input_size'; did you mean 'image_size'"),
+        ({"models": ["resnet18"], "checks": ["training"]}, "a recipe: `config=configs/resnet18.yaml`"),
+        ({"models": [3]}, "3 is no network: give a name such as 'resnet50'"),
+        ({"models": [nn.Flatten()]}, "Flatten has no reference of its own: name one with `against`"),
+        ({"models": [nn.Flatten(), nn.ReLU()]}, r"Flatten and ReLU have no references .* compare\(a, against=b\)"),
     ],
 )
 def test_mistakes_in_python(arguments, message):
@@ -176,3 +185,42 @@ def test_a_lone_mistake_is_raised():
         cnnbench.compare("resnet81", checks=("cost",))
     with pytest.raises(UserError, match="unknown setting 'check'; did you mean 'checks'"):
         cnnbench.compare("lenet5", check=("parity",))
+
+
+def test_help_and_signature_tell_what_can_be_set():
+    signature = inspect.signature(cnnbench.compare)
+    given = {name: parameter.default for name, parameter in signature.parameters.items()}
+    assert list(given)[:3] == ["models", "against", "checks"]
+    assert {name: default for name, default in given.items() if name not in ("models", "against", "checks")} == {
+        item.name: item.default for item in fields(Settings) if item.name != "checks"
+    }
+    shown = pydoc.plain(pydoc.render_doc(cnnbench.compare))
+    for said in ("cnnbench.compare(my_network, against=", "checks: Of ", "batch_size=8", "UserError: "):
+        assert said in shown
+
+
+def test_a_report_prints_as_in_the_terminal(checked):
+    report = cnnbench.compare("timm/lenet5", nn.Flatten(), against="lenet5", checks=["parity"])
+    lenet, flatten = report.comparisons
+    assert str(lenet).splitlines()[0].split() == ["lenet5", "timm", "against", "lenet5", "EQUAL"]
+    assert str(lenet).splitlines()[1] == "  weights     320 of 320 tensors, same keys"
+    assert str(flatten).splitlines()[0].endswith("FAILED")
+    blocks = str(report).split("\n\n")
+    assert blocks[:2] == [str(lenet), str(flatten)]
+    assert [line.split() for line in blocks[2].splitlines()] == [
+        ["model", "equal"],
+        ["timm/lenet5", "yes"],
+        ["Flatten", "failed"],
+    ]
+
+
+def test_papers_are_quoted_of_their_own_size_only(checked):
+    whole, small = (cnnbench.compare("resnet101", checks=["parity"], **size) for size in ({}, {"image_size": 64}))
+    assert whole.comparisons[0].published == Published(76.4, None, 7.6e9)
+    assert small.comparisons[0].published is None
+
+
+def test_a_name_that_is_wrong_needs_no_process(monkeypatch):
+    monkeypatch.setattr("cnnbench.compare.apart._Worker", None)
+    for pair in (Pair("resnt50"), Pair("resnet50", "timm/resnt50"), Pair("timm/resnet50")):
+        assert compare_apart(pair, Settings(checks=("speed",))).error is not None

@@ -11,7 +11,7 @@ from torchvision.transforms.functional import normalize
 
 from cnnbench.data import BatchAugmentation, DigitsDataModule, FolderAugmentation, ImageFolderDataModule
 from cnnbench.data.pixels import normalized
-from cnnbench.data.samplers import EvalSampler, TrainSampler
+from cnnbench.data.samplers import EvalSampler, TrainSampler, owner
 from cnnbench.errors import UserError
 
 VARIED = BatchAugmentation(crop_padding=2, hflip=0.5, rotation=10)
@@ -90,17 +90,19 @@ def test_processes_share_an_epoch_and_its_keys():
     assert all(alone[index] == key for part in parts for index, key in part.items())
 
 
-@pytest.mark.parametrize(("samples", "processes"), [(101, 2), (61, 3), (4, 4), (7, 1), (2, 3)])
-def test_evaluation_visits_each_sample_once_in_the_batches_of_one_process(samples, processes):
+@pytest.mark.parametrize(("samples", "processes"), [(101, 2), (61, 3), (4, 4), (7, 1), (2, 3), (8, 2), (19, 2)])
+def test_evaluation_counts_each_sample_once_in_the_batches_of_one_process(samples, processes):
     def batches(processes, rank):
         return list(BatchSampler(EvalSampler(range(samples), 8, processes, rank), 8, drop_last=False))
 
     shares = [batches(processes, rank) for rank in range(processes)]
-    assert all(shares) or samples < processes
-    if len(batches(1, 0)) < processes:  # smaller ones, so that each has some
-        assert sorted(i for share in shares for batch in share for i in batch) == list(range(samples))
-        return
-    assert sorted(batch for share in shares for batch in share) == batches(1, 0)
+    assert len({len(share) for share in shares}) == 1  # what all do together, all do equally often
+    assert all(batch in batches(1, 0) for share in shares for batch in share)
+    counted = [
+        [batch for batch in share if {owner(index, 8, processes) for index in batch} == {rank}]
+        for rank, share in enumerate(shares)
+    ]
+    assert sorted(batch for share in counted for batch in share) == batches(1, 0)
     assert [index for batch in batches(1, 0) for index in batch] == list(range(samples))
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from cnnbench.data import CIFAR10DataModule, CIFAR100DataModule, DigitsDataModule, MNISTDataModule
+from cnnbench.data.views import EvalView
 from cnnbench.errors import UserError
 
 
@@ -50,6 +52,51 @@ def test_digits_keep_their_labels_and_know_their_statistics():
         assert by_pixels[bytes(image.numpy())] == label
 
 
+def test_some_digits_are_labelled_anew_in_the_order_given():
+    data = ready(DigitsDataModule(image_size=8, classes=[7, 5, 6]))
+    every = ready(DigitsDataModule(image_size=8))
+    assert (data.num_classes, data.class_names) == (3, ("7", "5", "6"))
+    for split in ("train", "val", "test"):
+        theirs = every.datasets[split]
+        kept = [(bytes(image.numpy()), (7, 5, 6).index(y)) for image, y in pairs(theirs) if y in (5, 6, 7)]
+        assert [(bytes(image.numpy()), y) for image, y in pairs(data.datasets[split])] == kept
+
+
+def test_few_digits_of_each_class_are_the_same_ones_and_among_the_more():
+    few, more, every = (
+        ready(DigitsDataModule(image_size=8, classes=[5, 6], images_per_class=count)) for count in (3, 10, None)
+    )
+    assert few.datasets["train"].labels.bincount().tolist() == [3, 3]
+    assert more.datasets["train"].labels.bincount().tolist() == [10, 10]
+    chosen = [{(bytes(image.numpy()), y) for image, y in pairs(d.datasets["train"])} for d in (few, more, every)]
+    assert chosen[0] < chosen[1] < chosen[2]
+    for split in ("val", "test"):
+        assert torch.equal(few.datasets[split].images, every.datasets[split].images)
+    torch.manual_seed(9)
+    again = ready(DigitsDataModule(image_size=8, classes=[5, 6], images_per_class=3))
+    assert torch.equal(again.datasets["train"].images, few.datasets["train"].images)
+
+
+def pairs(dataset):
+    return zip(dataset.images, dataset.labels.tolist(), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"classes": [3]}, "classes are [3]: name at least two digits"),
+        ({"classes": [3, 3]}, "each from 0 to 9 and once"),
+        ({"classes": [3, 10]}, "each from 0 to 9 and once"),
+        ({"images_per_class": 0}, "images_per_class is 0: it must be at least 1"),
+        ({"images_per_class": 500}, "images_per_class is 500: class '0' has 124 training images"),
+    ],
+)
+def test_wrong_choices_of_digits_are_named(options, named):
+    with pytest.raises(UserError) as error:
+        ready(DigitsDataModule(**options))
+    assert named in str(error.value)
+
+
 def test_mnist_is_what_torchvision_reads_from_the_same_files(mnist):
     root, _ = mnist
     data = ready(MNISTDataModule(root=str(root), download=False, val_size=20, image_size=28))
@@ -78,6 +125,16 @@ def test_mnist_is_read_from_plain_files_at_the_root_and_padded(mnist):
     assert test.shape == (37, 3, 32, 32)
     assert np.array_equal(test[:, 1, 2:-2, 2:-2], arrays["t10k"][0])
     assert test.sum() == 3 * arrays["t10k"][0].sum(dtype=np.int64)
+
+
+@pytest.mark.parametrize("image_size", [28, 29, 30, 31, 32])
+def test_a_file_is_given_the_border_of_mnist(mnist, tmp_path, image_size):
+    """A model of MNIST sees an image file as it sees the set, by the set's normalisation alone."""
+    root, arrays = mnist
+    data = ready(MNISTDataModule(root=str(root), val_size=20, image_size=image_size))
+    Image.fromarray(arrays["t10k"][0][0]).save(tmp_path / "digit.png")
+    view = EvalView(image_size, 1, data.interpolation, data.crop_pct)
+    assert torch.equal(view(tmp_path / "digit.png"), data.datasets["test"].images[0])
 
 
 def test_cifar10_is_what_was_written(cifar10):

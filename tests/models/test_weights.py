@@ -54,6 +54,34 @@ def test_other_classes_and_channels(tmp_path, caplog):
     assert all(torch.equal(loaded[key], state[key]) for key in rest)
 
 
+@pytest.mark.parametrize(
+    ("trained_for", "told", "kept"),
+    [
+        (("a", "b", "c", "d", "e", "f", "g"), tuple("abcdefg"), True),
+        (tuple("abcdefg"), tuple("gfedcba"), False),
+        (tuple("abcdefg"), tuple("hijklmn"), False),
+        (tuple("abcdefg"), None, True),
+        (None, tuple("abcdefg"), True),
+    ],
+)
+def test_a_classifier_for_other_classes_of_the_same_number_starts_anew(tmp_path, caplog, trained_for, told, kept):
+    state = {f"network.{key}": value for key, value in resnet().state_dict().items()}
+    torch.save({"state_dict": state, "cnnbench": {"class_names": trained_for}}, tmp_path / "best.ckpt")
+    loaded = resnet(weights=tmp_path / "best.ckpt", class_names=told).state_dict()
+    assert torch.equal(loaded["fc.weight"], state["network.fc.weight"]) == kept
+    assert torch.equal(loaded["conv1.weight"], state["network.conv1.weight"])
+    assert ("best.ckpt: its classifier is for other classes, so fc starts anew" in caplog.text) != kept
+
+
+def test_published_weights_for_other_classes_are_said_to_be(tmp_path, caplog):
+    torch.save(resnet().state_dict(), tmp_path / "w.pth")
+    published = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(tmp_path / "w.pth"), "num_classes": 7}}
+    resnet(**published)
+    assert "anew" not in caplog.text
+    resnet(**published, num_classes=3)
+    assert "the published weights of resnet18 are for 7 classes, so its classifier starts anew" in caplog.text
+
+
 def test_no_classifier(tmp_path):
     torch.save(resnet().state_dict(), tmp_path / "w.pth")
     assert resnet(weights=tmp_path / "w.pth", num_classes=0)(torch.zeros(2, 3, 32, 32)).shape == (2, 32)

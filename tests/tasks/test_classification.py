@@ -160,7 +160,7 @@ def test_the_loss_is_summed_in_float64_in_any_precision(tmp_path, precision):
     fit = trainer(tmp_path, limit_train_batches=1, precision=precision)
     fit.fit(task, DigitsDataModule())
     assert task.val_metrics["loss"].mean_value.dtype == torch.float64
-    assert fit.callback_metrics["val/loss"].dtype == torch.float32
+    assert fit.callback_metrics["val/loss"].dtype == torch.float64
 
 
 def test_compiled_and_channels_last(tmp_path):

@@ -1,10 +1,15 @@
 """The options of `compare`, and what its help says."""
 
 import argparse
+import re
 from pathlib import Path
 
 from cnnbench.cli.common.listing import ListingParser
 
+SETTINGS = (  # the options that are attributes of `cnnbench.compare.settings.Settings`
+    *("device", "precision", "channels_last", "compile", "served", "batch_size", "image_size", "num_classes"),
+    *("seed", "threads", "seconds", "config", "seeds", "steps"),
+)
 USUAL_CHECKS = "parity,cost,speed,memory"
 DESCRIPTION = """\
 Compare networks with their references: prove that both compute the same function, or say where they part first; and
@@ -37,6 +42,18 @@ exit code:
   1  some pair is not equal
   2  your mistake, or some pair could not be compared, whatever the others gave
   130  stopped with Ctrl-C"""
+
+
+def in_options(message: str) -> str:
+    """Return a message of `cnnbench.compare` as the command line says it: `image_size=32` is --image-size 32 there."""
+
+    def option(found: re.Match[str]) -> str:
+        name, _, value = found[1].partition("=")
+        if name not in (*SETTINGS, "against"):
+            return found[0]
+        return f"--{name.replace('_', '-')} {value}".rstrip()
+
+    return re.sub(r"`([^`]*)`", option, message)
 
 
 def comparison_parser() -> ListingParser:

@@ -1,4 +1,4 @@
-"""How a session of comparisons goes on, on standard error: a bar in a terminal, elsewhere a line a model."""
+"""How a session of comparisons goes on, on standard error: a bar in a terminal, elsewhere a line a finished pair."""
 
 import sys
 import time
@@ -26,8 +26,8 @@ class ComparisonProgress(Watcher):
         )
         options = {"console": console, "transient": True, "speed_estimate_period": A_DAY}
         self._bar = Progress(*columns, **options) if console.is_terminal else None
-        self._total = self._done = self._kept = 0
-        self._began = time.monotonic()
+        self._several = False
+        self._began = time.monotonic()  # what is measured now
 
     def __enter__(self) -> "ComparisonProgress":
         if self._bar is not None:
@@ -42,7 +42,7 @@ class ComparisonProgress(Watcher):
 
     def begins(self, total: int, kept: int) -> None:
         """Show how many there are."""
-        self._total, self._done, self._kept = total, kept, kept
+        self._several = total > 1
         if self._bar is not None:
             self._task = self._bar.add_task("", total=total, completed=kept)
         elif kept:
@@ -55,15 +55,9 @@ class ComparisonProgress(Watcher):
 
     def finished(self, comparison: Comparison) -> None:
         """Show that a pair is finished."""
-        self._done += 1
         if self._bar is not None:
             self._bar.advance(self._task)
-        elif self._total > 1:
-            said = comparison.error or status(comparison)
-            head = f"{self._done}/{self._total}  {comparison.model}"
-            print(f"{head}  {said}{self._left()}", file=sys.stderr, flush=True)
-
-    def _left(self) -> str:
-        each = (time.monotonic() - self._began) / (self._done - self._kept)
-        left = each * (self._total - self._done)
-        return f"  (about {left / 60:.0f} min left)" if left >= 60 else ""
+        elif self._several:
+            seconds = time.monotonic() - self._began
+            print(f"{comparison.model}  {status(comparison).upper()}  {seconds:.0f} s", file=sys.stderr, flush=True)
+        self._began = time.monotonic()

@@ -1,38 +1,24 @@
-"""Comparisons as text: a block a pair, and a line a model where there are several."""
+"""Comparisons on standard output, verdicts in colour."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from statistics import median
-from textwrap import wrap
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
 
-from cnnbench.cli.common.listing import Column, print_rows
-from cnnbench.compare.failure import why_not_equal
-from cnnbench.compare.published import PUBLISHED, Published, differs
-from cnnbench.compare.report.values import error_text, interval_text, status
-from cnnbench.compare.result import (
-    Comparison,
-    Contest,
-    Cost,
-    Estimate,
-    Memory,
-    MetricSummary,
-    Parity,
-    Served,
-    Speed,
-    Training,
-)
+from cnnbench.compare.architectures import architectures
+from cnnbench.compare.report.values import status
+from cnnbench.compare.result import Comparison
+from cnnbench.compare.text import WIDTH, block
 
-WIDTH = 100  # columns, at most
-VERDICT_END = 88  # the column where verdicts end
-LABEL = 12  # columns of what a line is about
-STYLES = {"EQUAL": "bold green", "NOT EQUAL": "bold red", "FAILED": "bold red", "NOT CHECKED": "dim"}
-NAME = 22  # columns of a name in the table
-
-Line = tuple[str, str]  # what it is about, and what is said of it
+STYLES = {
+    "equal": "bold green",
+    "not equal": "bold red",
+    "failed": "bold red",
+    "not checked": "dim",
+    "trained, losses identical": "bold green",
+    "trained, losses differ": "bold yellow",
+}
 
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:
@@ -40,200 +26,15 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
     console = Console(file=sys.stdout, highlight=False, markup=False)
     width = min(WIDTH, console.width) if console.is_terminal else WIDTH
     for comparison in comparisons:
-        for line in block(comparison, width):
+        for line in _coloured(comparison, width):
             console.print(line, soft_wrap=True)
         console.print()
     if len(comparisons) > 1:
-        print_architectures(comparisons)
+        print(architectures(comparisons, width))
 
 
-def block(comparison: Comparison, width: int = WIDTH) -> list[Text]:
-    """Return the lines on one pair, none longer than `width`."""
-    lines = [_head(comparison, width)]
-    for about, text in _lines(comparison):
-        indent = 2 + max(LABEL, len(about) + 2)
-        first, *rest = wrap(text, width - indent, break_on_hyphens=False) or [""]
-        lines.append(Text(f"  {about:<{indent - 2}}{first}".rstrip()))
-        lines += [Text(f"{'':{indent}}{line}") for line in rest]
-    return lines
-
-
-def title(comparison: Comparison) -> str:
-    """Return who is compared with whom, such as "resnet50  ours against timm"."""
-    source, name = _parts(comparison.model)
-    their_source, their_name = _parts(comparison.reference)
-    if not comparison.reference:
-        return f"{name}  {source}"
-    theirs = their_source if their_name == name and their_source != "ours" else comparison.reference
-    return f"{name}  {source} against {theirs.removesuffix(f' as {name}')}"
-
-
-def _parts(label: str) -> tuple[str, str]:
-    """Return who wrote a network and its name: ours and resnet50, timm and resnet50, my_nets:build and build."""
-    if ":" in label:
-        return label, label.rpartition(":")[2]
-    source, _, name = label.rpartition("/")
-    return "ours" if source in ("", "cnnbench") else source, name
-
-
-def _head(comparison: Comparison, width: int) -> Text:
-    word = status(comparison).upper()
-    left = title(comparison)
-    if len(left) > width - len(word) - 2:
-        left = f"{left[: width - len(word) - 3]}…"
-    room = max(min(VERDICT_END, width) - len(word), len(left) + 2)
-    return Text.assemble(f"{left:<{room}}", (word, STYLES[word]))
-
-
-def _lines(comparison: Comparison) -> Iterator[Line]:
-    if comparison.error is not None:
-        yield "error", comparison.error
-    if comparison.parity is not None:
-        yield from _parity(comparison.parity)
-    if comparison.cost is not None:
-        yield from _cost(comparison.cost)
-    if comparison.speed is not None:
-        yield from _speed(comparison.speed)
-    if comparison.memory is not None:
-        yield from _memory(comparison.memory)
-    if comparison.training is not None:
-        yield from _training(comparison.training)
-
-
-def _parity(parity: Parity) -> Iterator[Line]:
-    if not parity.passed:
-        about = "first divergence" if parity.first_divergence else "differences"
-        for line in why_not_equal(parity):
-            yield about, line
-            about = " " * len(about)
-    weights = parity.weights
-    others = "" if weights.ours == weights.theirs else f" (theirs has {weights.theirs})"
-    how = weights.method if weights.method == "same keys" else f"by {weights.method}"
-    yield "weights", f"{weights.matched} of {weights.ours} tensors{others}, {how}"
-    known = {name: error for name, error in vars(parity.max_relative_error).items() if error is not None}
-    if known:
-        errors = " · ".join(f"{name} {error_text(error)}" for name, error in known.items())
-        yield "float64", f"{errors:<58} (worst relative error)"
-    if parity.same_random_draws is False:
-        yield "random", parity.draws_difference or "dropout or drop path draws other numbers than theirs"
-
-
-def _cost(cost: Cost) -> Iterator[Line]:
-    ours, theirs = cost.ours, cost.theirs
-    parameters = _pair(ours.parameters, theirs.parameters, "{:,}")
-    yield "cost", f"{parameters} parameters · {_pair(_giga(ours.macs), _giga(theirs.macs))} GMACs"
-    if ours.macs == theirs.macs and ours.activations != theirs.activations:
-        yield "", f"{_pair(ours.activations, theirs.activations, '{:,}')} activations"
-
-
-def _pair(ours: Any, theirs: Any, form: str = "{}") -> str:
-    return f"{form.format(ours)} {'=' if ours == theirs else '≠'} {form.format(theirs)}"
-
-
-def _giga(macs: int) -> str:
-    return f"{macs / 1e9:.3f}" if macs >= 5e6 else f"{macs / 1e9:.5f}"
-
-
-def _speed(speed: Speed) -> Iterator[Line]:
-    contests = {"forward": speed.forward, "train step": speed.train_step, "served": speed.served_contest}
-    for about, contest in contests.items():
-        if contest is not None:
-            yield about, _contest(contest)
-    for name, served in zip(("ours", "theirs"), speed.served or (), strict=False):
-        yield "", _served(name, served)
-
-
-def _contest(contest: Contest) -> str:
-    return f"{_ratio(contest.speedup)}   control {interval_text(contest.control)}   {contest.verdict}"
-
-
-def _served(name: str, served: Served) -> str:
-    gain = f"{served.images_per_second:,.1f} images/s, {_ratio(served.gain)} of it as it is"
-    return f"{name} by {served.options}: {gain}, error {error_text(served.relative_error)}"
-
-
-def _ratio(estimate: Estimate) -> str:
-    return f"{estimate.median:.2f}x {interval_text(estimate)}"
-
-
-def _memory(memory: Memory) -> Iterator[Line]:
-    unit, name, form = (
-        (2**30, "GiB", "{:.2f}") if max(memory.ours, memory.theirs) >= 2**30 else (2**20, "MiB", "{:.0f}")
-    )
-    ours, theirs = (form.format(size / unit) for size in (memory.ours, memory.theirs))
-    sizes = f"{ours} = {theirs} {name}" if ours == theirs else f"{ours} against {theirs} {name}"
-    yield "memory", f"{memory.ratio:.2f}x ({sizes})"
-
-
-def _training(training: Training) -> Iterator[Line]:
-    yield "training", training.verdict
-    single = len(training.duels) == 1  # of which no deviation is known
-    if training.metrics:
-        yield "", f"ours · theirs · difference{'' if single else ', over all seeds'}:"
-    width = max((len(metric.name) for metric in training.metrics), default=0)
-    for metric in training.metrics:
-        yield "", f"{metric.name:<{width}}  {_metric(metric, single)}"
-    if training.duels:
-        times = zip(*(duel.seconds_per_step for duel in training.duels), strict=True)
-        yield "", "seconds a step {:.3f} · {:.3f}".format(*map(median, times))
-
-
-def _metric(metric: MetricSummary, single: bool) -> str:
-    ours, theirs, difference = metric.ours, metric.theirs, metric.difference
-    if single:
-        return f"{ours[0]:.4f} · {theirs[0]:.4f} · {difference.median:+.4f}"
-    interval = f"[{difference.low:+.4f}, {difference.high:+.4f}]"
-    return "{:.4f} ± {:.4f} · {:.4f} ± {:.4f}".format(*ours, *theirs) + f" · {difference.median:+.4f} {interval}"
-
-
-def print_architectures(comparisons: Sequence[Comparison]) -> None:
-    """Print a line a model: year, accuracy, cost, verdict, and what papers state of it."""
-    rows = [_row(comparison) for comparison in comparisons]
-    print_rows(rows, [column for column in _COLUMNS if any(row.get(column.key) for row in rows)], "table")
-    if any("*" in (row.get("published") or "") for row in rows):
-        print("* as published; differs from what was measured by over 2 %")
-
-
-_WORDS = {"equal": "yes", "not equal": "no", "failed": "failed", "not checked": None}
-_COLUMNS = (
-    Column("model"),
-    Column("year", right=True),
-    Column("top1", "top-1", right=True, show="{:.2f}".format),
-    Column("parameters", right=True, show="{:,}".format),
-    Column("macs", "GMACs", right=True, show=_giga),
-    Column("equal"),
-    Column("forward", right=True, show="{:.2f}x".format),
-    Column("train_step", "step", right=True, show="{:.2f}x".format),
-    Column("published"),
-)
-
-
-def _row(comparison: Comparison) -> dict[str, Any]:
-    cost, speed = comparison.cost, comparison.speed
-    name = comparison.model if len(comparison.model) <= NAME else f"…{comparison.model[1 - NAME :]}"
-    row = {"model": name, "year": comparison.year, "top1": comparison.top1}
-    row["equal"] = _WORDS[status(comparison)]
-    if cost is not None:
-        row |= {"parameters": cost.ours.parameters, "macs": cost.ours.macs}
-    for key in ("forward", "train_step"):
-        contest = getattr(speed, key, None)
-        row[key] = None if contest is None else contest.speedup.median
-    if comparison.model in PUBLISHED:
-        row["published"] = _stated(PUBLISHED[comparison.model], cost)
-    return row
-
-
-def _stated(published: Published, cost: Cost | None) -> str:
-    """Return what is published, such as "71.8 %, 3.4M*, 300M", with a star where it differs from what was measured."""
-    ours = None if cost is None else cost.ours
-    parts = [] if published.top1 is None else [f"{published.top1}"]
-    for key in ("parameters", "macs"):
-        stated = getattr(published, key)
-        if stated is not None:
-            parts.append(_short(stated) + ("*" if differs(stated, getattr(ours, key, None)) else ""))
-    return ", ".join(parts)
-
-
-def _short(number: float) -> str:
-    unit, letter = next((unit, letter) for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "K")) if number >= unit)
-    return f"{number / unit:g}{letter}"
+def _coloured(comparison: Comparison, width: int) -> list[Text]:
+    head, *lines = map(Text, block(comparison, width))
+    found = status(comparison)
+    head.stylize(STYLES[found], len(head) - len(found))
+    return [head, *lines]

@@ -51,6 +51,11 @@ class ListingParser(argparse.ArgumentParser):
         if wrong := re.search(r"argument ([^:]+): invalid choice: '([^']*)' \(choose from (.*)\)", message):
             choices = re.findall(r"[\w-]+", wrong[3])
             raise UserError(f"{wrong[1]} cannot be {wrong[2]!r}{did_you_mean(wrong[2], choices)}")
+        if wrong := re.search(r"argument ([^:]+): invalid (int|float) value: (.*)", message):
+            wanted = {"int": "a whole number", "float": "a number"}[wrong[2]]
+            raise UserError(f"{wrong[1]} is {wrong[3]}, but must be {wanted}")
+        if lone := re.search(r"argument ([^:]+): expected one argument", message):
+            raise UserError(f"{lone[1]} needs a value")
         raise UserError(message)
 
     def add_format(self, formats: Sequence[str] = FORMATS) -> None:

@@ -1,6 +1,5 @@
 """The directory of a run: `runs/<recipe>/<time>/`, its own for each run."""
 
-import os
 from datetime import datetime
 from pathlib import Path
 
@@ -8,8 +7,6 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from cnnbench.cli.common.processes import MARK
 from cnnbench.errors import UserError
-
-_INHERITED = "CNNBENCH_RUN_DIRECTORY"  # how the processes that Lightning starts for DDP learn of it
 
 
 def recipe_name(config: Path | None, root: Path, default: str) -> str:
@@ -32,20 +29,23 @@ def recipe_name(config: Path | None, root: Path, default: str) -> str:
 
 
 def create_run_directory(root: Path, name: str, command: str) -> Path:
-    """Create a directory that no other run has; processes of one run agree on it.
+    """Create a directory that no other run has.
+
+    Of several processes the first creates it, and tells the others once they are connected (`RunStart`); until then
+    they have `root/name`, where nobody writes.
 
     Raises:
         UserError: It cannot be written.
     """
     if rank_zero_only.rank != 0:
-        return Path(os.environ.get(_INHERITED, root / name))
+        return root / name
     time = datetime.now().strftime("%Y%m%d-%H%M%S") + ("" if command == "fit" else f"-{command}")
     attempt = 0
     while True:
         directory = root / name / (f"{time}-{attempt}" if attempt else time)
         try:
             directory.mkdir(parents=True)
-            break
+            return directory
         except FileExistsError:
             if not directory.is_dir():
                 raise UserError(f"cannot write the run's directory {directory}: a file stands in its way") from None
@@ -55,8 +55,6 @@ def create_run_directory(root: Path, name: str, command: str) -> Path:
                 f"cannot write the run's directory {directory}: {error.strerror}; "
                 "choose another with --trainer.default_root_dir"
             ) from error
-    os.environ[_INHERITED] = str(directory)
-    return directory
 
 
 def remove_if_unused(directory: Path, root: Path) -> None:

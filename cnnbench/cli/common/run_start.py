@@ -1,11 +1,13 @@
 """How a run begins: its settings are written, told to W&B, and shown to the user."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from cnnbench.callbacks.atomic import written_whole
 from cnnbench.tasks.steps import images_per_step
 
 if TYPE_CHECKING:
@@ -13,15 +15,17 @@ if TYPE_CHECKING:
 
 
 class RunStart(Callback):
-    """Writes `config.yaml` before the run begins; once it can begin, tells W&B and the user of it."""
+    """Tells all processes the run's directory, writes `config.yaml` there, and shows the run to W&B and the user."""
 
     def __init__(self, cli: "RunCLI") -> None:
         self.cli = cli
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the settings, so that a run that fails can be repeated."""
+        """Agree on the directory, and write the settings, so that a run that fails can be repeated."""
+        self.cli.directory = Path(trainer.strategy.broadcast(str(self.cli.directory)))
         if trainer.is_global_zero:
-            (self.cli.directory / "config.yaml").write_text(self.cli.resolved_config(), encoding="utf-8")
+            with written_whole(self.cli.directory / "config.yaml") as temporary:
+                temporary.write_text(self.cli.resolved_config(), encoding="utf-8")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what is trained, and where it is kept."""

@@ -1,5 +1,7 @@
 """What `fit`, `validate`, `test` and `predict` share: Lightning's command line around a run's own directory."""
 
+import signal
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +13,19 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+import cnnbench.callbacks.finetuning  # noqa: F401, which a recipe can name once it is imported
 from cnnbench.callbacks.checkpoint import AtomicCheckpointIO, check_checkpoint_path
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.callbacks.tracking import QuietWandbLogger, run_loggers
+from cnnbench.cli.common.from_checkpoint import CheckpointAlone, recorded_class_names
 from cnnbench.cli.common.processes import end_others, is_told_elsewhere
+from cnnbench.cli.common.resume import Resume
 from cnnbench.cli.common.run_directory import create_run_directory, recipe_name, remove_if_unused
 from cnnbench.cli.common.run_start import RunStart
 from cnnbench.data import ImageDataModule
-from cnnbench.errors import ToldElsewhereError, UserError
+from cnnbench.errors import StoppedError, ToldElsewhereError, UserError
 from cnnbench.tasks.base import Task
 from cnnbench.tasks.recipe.mistakes import users_mistake
 from cnnbench.tasks.recipe.parser import Parser
@@ -37,11 +43,12 @@ class RunCLI(LightningCLI):
 
     Raises:
         UserError: Something about them is wrong; a run that did not begin leaves no directory.
-        KeyboardInterrupt: The user stopped the run.
+        StoppedError: The run was stopped, by Ctrl-C or by SIGTERM.
     """
 
     command: ClassVar[str]
     directory: Path | None = None
+    resume: Resume | None = None  # what the run goes on from
     trained = False  # whether there was anything to train
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
@@ -49,10 +56,9 @@ class RunCLI(LightningCLI):
         try:
             self._run(args)
         except BaseException as error:
-            # Lightning turns Ctrl-C into an exit
-            stopped = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
+            code = _signal_of(error)
             mistake = users_mistake(error, self.directory, self.trained)
-            instead = KeyboardInterrupt(self.how_to_resume()) if stopped else mistake
+            instead = StoppedError(self.how_to_resume(), 128 + code) if code else mistake
             trainer = getattr(self, "trainer", None)
             world_size = 1 if trainer is None else trainer.world_size
             if isinstance(error, Exception) and is_told_elsewhere(instead, world_size, self.directory):
@@ -116,21 +122,26 @@ class RunCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Create the Trainer with the run's directory, loggers, checkpoints and progress."""
         settings = self._get(self.config_init, "trainer")
-        configs = self._config_files()
         self._root = Path(settings["default_root_dir"])
-        name = recipe_name(Path(str(configs[0])) if configs else None, self._root, self.model.hparams.name)
-        self.directory = create_run_directory(self._root, name, self.command)
+        name = recipe_name(self._recipe(), self._root, self.model.hparams.name)
+        continued = None if self.resume is None else self.resume.directory
+        self.directory = continued or create_run_directory(self._root, name, self.command)
         if settings["logger"] in (None, True):
             kwargs["logger"] = self.run_loggers(name)
-        callbacks = [*_as_list(settings["callbacks"]), RunStart(self), *self.run_callbacks()]
+        callbacks = [*as_list(settings["callbacks"]), RunStart(self), *self.run_callbacks()]
         if settings["enable_progress_bar"] is not False:
             callbacks.append(RunProgress())
-        plugins = [*_as_list(settings["plugins"]), AtomicCheckpointIO()]
+        plugins = [*as_list(settings["plugins"]), AtomicCheckpointIO()]
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
     def how_to_resume(self) -> str:
         """Return what to tell a user who stopped the run."""
         return "stopped"
+
+    def _recipe(self) -> Path | None:
+        """Return the file that the run is named after."""
+        configs = self._config_files()
+        return Path(str(configs[0])) if configs else None
 
     def _config_files(self) -> list[Any]:
         return [path for path in self.config[self.command].get("config") or [] if path is not None]
@@ -144,14 +155,23 @@ class RunCLI(LightningCLI):
         return run_loggers(
             self.directory,
             self._get(self.config, "wandb"),
+            logged=0 if self.resume is None else self.resume.logged,
+            reports=0 if self.resume is None else self.resume.ended,
             name=f"{name}/{self.directory.name}",
             group=name,
             job_type=self.command,
         )
 
     def resolved_config(self) -> str:
-        """Return all settings of the run as YAML that the commands accept."""
-        return self._parser(self.command).dump(self.config[self.command], skip_unset=False)
+        """Return all settings of the run as YAML that the commands accept.
+
+        A run that is continued has those that it began with, and with them repeats all of it.
+        """
+        settings = self.config[self.command]
+        if self.resume is not None and self.resume.directory is not None:
+            settings = settings.clone()
+            settings.ckpt_path = self.resume.ckpt_path
+        return self._parser(self.command).dump(settings, skip_unset=False)
 
     @rank_zero_only
     def say(self, **lines: str) -> None:
@@ -167,7 +187,27 @@ class RunCLI(LightningCLI):
 
 
 class EvaluationCLI(RunCLI):
-    """A command that needs trained weights."""
+    """A command that needs trained weights.
+
+    Given a checkpoint and no recipe, it takes model and data from what the checkpoint records.
+    """
+
+    _alone: CheckpointAlone | None = None
+    images_of_ones_own = False  # whether a data folder without a data module is one of images, not the run's own data
+
+    def parse_arguments(self, parser: Parser, args: Any) -> None:
+        """Parse; where there is a checkpoint and no recipe, its settings stand for those that are not given."""
+        words = sys.argv[1:] if args is None else [str(word) for word in args]
+        self._alone = CheckpointAlone.of(words)
+        if self._alone is not None:
+            check_checkpoint_path(self._alone.path, Path(_TRAINER_DEFAULTS["default_root_dir"]))
+            self._parser(self.command).set_defaults(self._alone.settings(self.images_of_ones_own))
+        super().parse_arguments(parser, args)
+
+    def _recipe(self) -> Path | None:
+        """Return the config of the run that the checkpoint lies in, whether it is still there or not."""
+        alone = self._alone
+        return super()._recipe() if alone is None else alone.path.absolute().parent.parent / "config.yaml"
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Parser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -176,13 +216,16 @@ class EvaluationCLI(RunCLI):
         return parser
 
     def before_instantiate_classes(self) -> None:
-        """Refuse to evaluate weights that nobody trained.
+        """Refuse to evaluate weights that nobody trained; take the classes of a folder from those of its model.
 
         Raises:
             UserError: There is neither a checkpoint nor `pretrained` nor `weights`.
         """
         super().before_instantiate_classes()
         settings = self.config[self.command]
+        arguments = settings.data.init_args
+        if settings.get("ckpt_path") and arguments.get("class_names", ()) is None:
+            arguments.class_names = recorded_class_names(Path(settings.ckpt_path))
         model = settings.model.init_args
         if not (settings.get("ckpt_path") or model.get("pretrained") or model.get("weights")):
             raise UserError(
@@ -198,7 +241,16 @@ class EvaluationCLI(RunCLI):
         )
 
 
-def _as_list(value: Any) -> list[Any]:
+def _signal_of(error: BaseException) -> int:
+    """Return the signal that ended a run, 0 where none did; Lightning turns both into an exit."""
+    if isinstance(error, SIGTERMException):
+        return signal.SIGTERM
+    stopped = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
+    return signal.SIGINT if stopped else 0
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a setting that may be one, several or none as a list."""
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -3,9 +3,10 @@
 import csv
 import io
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from cnnbench.compare.report.values import CONTESTS, look_up, status
+from cnnbench.compare.report.values import CONTESTS, STATED, look_up, stated_differs, status
 from cnnbench.compare.result import Comparison, Report
 
 _ERRORS = ("logits", "features", "gradients", "buffers")
@@ -46,6 +47,8 @@ COLUMNS: dict[str, str | Callable[[Comparison], Any]] = {
     "error": "error",
     "year": "year",
     "top1": "top1",
+    **{f"published_{name}": f"published.{name}" for name in ("top1", *STATED)},
+    **{f"published_{name}_differ": partial(stated_differs, name=name) for name in STATED},
     "tolerance": "parity.tolerance",
     **{f"error_{name}": f"parity.max_relative_error.{name}" for name in _ERRORS},
     **{f"divergence_{name}": f"parity.first_divergence.{name}" for name in _DIVERGENCE},

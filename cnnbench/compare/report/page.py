@@ -16,7 +16,7 @@ from cnnbench.compare.report import values, words
 from cnnbench.compare.report.curves import diverging_layer, layer_plot, loss_plot
 from cnnbench.compare.report.plots import accuracy_plots, ratio_plots
 from cnnbench.compare.report.table import table
-from cnnbench.compare.result import Comparison, Parity, Report, Training
+from cnnbench.compare.result import Comparison, Parity, Report, StageCost, Training
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,14 @@ class Trained:
     plot: Markup | None
 
 
+@dataclass(frozen=True)
+class StageCosts:
+    """A pair's cost by stage: of both sides where they are the same, or of one after the other."""
+
+    name: str
+    sides: list[tuple[str, list[StageCost]]]
+
+
 def page(report: Report) -> str:
     """Return the report as HTML: it loads nothing, and no script but its own may run."""
     pairs = report.comparisons
@@ -53,8 +61,13 @@ def page(report: Report) -> str:
             verdict_kind=words.verdict_kind(pairs),
             equality=words.equality_text(pairs),
             problems=words.problems(pairs),
-            lines=[line for line in (words.draws_line(pairs), *words.speed_lines(pairs)) if line],
+            lines=[
+                *(line for line in (words.draws_line(pairs), *words.speed_lines(pairs)) if line),
+                *words.note_lines(pairs),
+            ],
             table=table(pairs),
+            caption=words.table_caption(pairs),
+            costs=_costs(pairs),
             ratio_plots=ratio_plots(pairs),
             accuracy_plots=accuracy_plots(pairs),
             trained=_trained(pairs),
@@ -92,6 +105,15 @@ def _sortable(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "-Infinity" if value < 0 else "Infinity"
     return value
+
+
+def _costs(pairs: Sequence[Comparison]) -> list[StageCosts]:
+    counted = [(values.pair_name(pair), pair.cost.ours.stages, pair.cost.theirs.stages) for pair in pairs if pair.cost]
+    return [
+        StageCosts(name, [("both", ours)] if ours == theirs else [("ours", ours), ("theirs", theirs)])
+        for name, ours, theirs in counted
+        if ours or theirs
+    ]
 
 
 def _trained(pairs: Sequence[Comparison]) -> list[Trained]:

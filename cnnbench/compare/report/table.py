@@ -5,7 +5,19 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from cnnbench.compare.report.values import error_text, faster, interval_text, look_up, ratio_text, status
+from cnnbench.compare.report.values import (
+    STATED,
+    TRAINED_ALIKE,
+    error_text,
+    faster,
+    giga_text,
+    interval_text,
+    look_up,
+    ratio_text,
+    stated_differs,
+    stated_text,
+    status,
+)
 from cnnbench.compare.result import Comparison
 
 
@@ -20,7 +32,7 @@ class Column:
         note: A smaller text beside it, of the comparison.
         group: The head over several columns.
         number: Whether it is aligned right and sorted as a number.
-        mark: The class of a cell that means something: "right", "wrong", "ours", "theirs".
+        mark: The class of a cell that means something: "right", "wrong", "ours", "theirs", "off".
     """
 
     title: str
@@ -51,12 +63,8 @@ class Table:
     rows: list[list[Cell]]
 
 
-def _giga(macs: int) -> str:
-    return f"{macs / 1e9:.3f}" if macs >= 5e6 else f"{macs / 1e9:.5f}"
-
-
 def _status_mark(comparison: Comparison) -> str | None:
-    return {"equal": "right", "not equal": "wrong", "failed": "wrong"}.get(status(comparison))
+    return {"equal": "right", TRAINED_ALIKE: "right", "not equal": "wrong", "failed": "wrong"}.get(status(comparison))
 
 
 def _theirs(path: str, text: Callable[[Any], str]) -> Callable[[Comparison], str | None]:
@@ -85,18 +93,23 @@ def _contest(title: str, name: str) -> Column:
     return Column(title, f"{path}.speedup.median", ratio_text, note, "Their time over ours", mark=mark)
 
 
+def _stated_mark(comparison: Comparison) -> str | None:
+    return "off" if any(stated_differs(comparison, name) for name in STATED) else None
+
+
 COLUMNS = (
     Column("Model", "model", number=False),
     Column("Reference", "reference", number=False),
     Column("Equal", status, number=False, mark=_status_mark),
     *(_error(name) for name in ("Logits", "Features", "Gradients", "Buffers")),
     Column("Parameters", "cost.ours.parameters", "{:,}".format, _theirs("parameters", "{:,}".format), "Cost"),
-    Column("GMACs", "cost.ours.macs", _giga, _theirs("macs", _giga), "Cost"),
+    Column("GMACs", "cost.ours.macs", giga_text, _theirs("macs", giga_text), "Cost"),
     _contest("Forward", "forward"),
     _contest("Train step", "train_step"),
     Column("Ratio", "memory.ratio", ratio_text, group="Memory"),
     Column("Year", "year", group="Published"),
     Column("Top-1 %", "top1", "{:.2f}".format, group="Published"),
+    Column("By its authors", stated_text, group="Published", number=False, mark=_stated_mark),
 )
 
 

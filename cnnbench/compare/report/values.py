@@ -5,11 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from cnnbench.compare.result import Comparison, Contest, Estimate
+from cnnbench.compare.published import differs
+from cnnbench.compare.result import Comparison, Contest, Estimate, Memory
 from cnnbench.compare.statistics import resolution
 
 CONTESTS = {"forward": "Forward", "train_step": "Train step"}
 """The attributes of `Speed` that are timed on every pair, and their titles."""
+STATED = ("parameters", "macs")
+"""What papers state that is measured, too."""
+TRAINED_ALIKE, TRAINED_APART = "trained, losses identical", "trained, losses differ"
 
 
 def look_up(comparison: Comparison, path: str) -> Any:
@@ -23,12 +27,32 @@ def look_up(comparison: Comparison, path: str) -> Any:
 
 
 def status(comparison: Comparison) -> str:
-    """Return "equal", "not equal", "not checked" (parity was not asked for) or "failed"."""
+    """Return "equal", "not equal" or "failed"; where parity was not asked for how both trained, or "not checked"."""
     if comparison.error is not None:
         return "failed"
-    if comparison.parity is None:
-        return "not checked"
-    return "equal" if comparison.parity.passed else "not equal"
+    if comparison.parity is not None:
+        return "equal" if comparison.parity.passed else "not equal"
+    if comparison.training is not None:
+        return TRAINED_ALIKE if comparison.training.identical else TRAINED_APART
+    return "not checked"
+
+
+def stated_differs(comparison: Comparison, name: str) -> bool | None:
+    """Tell whether published "parameters" or "macs" differ from those measured by over 2 %; None: one is unknown."""
+    return differs(look_up(comparison, f"published.{name}"), look_up(comparison, f"cost.ours.{name}"))
+
+
+def stated_text(comparison: Comparison) -> str | None:
+    """Return what is published, such as "71.8, 3.4M*, 300M", with a star where it differs from what was measured."""
+    if comparison.published is None:
+        return None
+    top1 = comparison.published.top1
+    parts = [] if top1 is None else [f"{top1:g}"]
+    for name in STATED:
+        stated = getattr(comparison.published, name)
+        if stated is not None:
+            parts.append(short_text(stated) + ("*" if stated_differs(comparison, name) else ""))
+    return ", ".join(parts)
 
 
 def resolved_band(contest: Contest) -> tuple[float, float]:
@@ -84,9 +108,27 @@ def interval_text(estimate: Estimate) -> str:
     return f"[{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
-def size_text(size: float) -> str:
-    """Return bytes as "1.92 GiB" or "512 MiB"."""
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+def memory_text(memory: Memory) -> tuple[str, str, str]:
+    """Return ours, theirs and their unit: three digits, or as many more as their ratio shows to be different."""
+    largest = max(memory.ours, memory.theirs)
+    unit, name = (2**30, "GiB") if largest >= 2**30 else (2**20, "MiB")
+    decimals = max(0, 2 - int(math.log10(max(largest / unit, 1))))
+    while True:
+        ours, theirs = (f"{size / unit:.{decimals}f}" for size in (memory.ours, memory.theirs))
+        if ours != theirs or ratio_text(memory.ratio) == ratio_text(1):
+            return ours, theirs, name
+        decimals += 1
+
+
+def giga_text(macs: int) -> str:
+    """Return multiply-adds in billions: "4.089", "0.00042"."""
+    return f"{macs / 1e9:.3f}" if macs >= 5e6 else f"{macs / 1e9:.5f}"
+
+
+def short_text(number: float) -> str:
+    """Return a rounded number as "4.1G", "25M", "60K"."""
+    unit, letter = next((unit, letter) for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "K")) if number >= unit)
+    return f"{number / unit:g}{letter}"
 
 
 def _shortened(text: str, longest: int) -> str:

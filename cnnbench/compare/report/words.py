@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from cnnbench.compare.report.values import (
     CONTESTS,
+    STATED,
+    TRAINED_ALIKE,
+    TRAINED_APART,
     error_text,
     faster,
     interval_text,
+    memory_text,
     pair_name,
     ratio_text,
-    size_text,
+    stated_differs,
     status,
 )
 from cnnbench.compare.result import Comparison, Divergence
@@ -35,6 +39,16 @@ class Problem:
     detailed: bool
 
 
+_OF_ONE = {
+    "equal": "are equal",
+    "not equal": "are not equal",
+    "failed": "could not be compared",
+    "not checked": "were measured, not checked for equality",
+    TRAINED_ALIKE: "were trained with identical losses",
+    TRAINED_APART: "were trained, and their losses differ",
+}
+
+
 def headline(comparisons: Sequence[Comparison]) -> str:
     """Return the verdict: "68 of 68 pairs are equal", "my_net and timm/resnet50 are not equal"."""
     if not comparisons:
@@ -42,15 +56,18 @@ def headline(comparisons: Sequence[Comparison]) -> str:
     found = [status(comparison) for comparison in comparisons]
     if len(found) == 1:
         pair = f"{comparisons[0].model} and {comparisons[0].reference}"
-        said = {"equal": "are equal", "not equal": "are not equal", "failed": "could not be compared"}
-        return f"{pair} {said.get(found[0], 'were measured, not checked for equality')}"
-    checked = len(found) - found.count("not checked")
-    if not checked:
+        return f"{pair} {_OF_ONE[found[0]]}"
+    count = Counter(found)
+    checked = sum(count[kind] for kind in ("equal", "not equal", "failed"))
+    trained = count[TRAINED_ALIKE] + count[TRAINED_APART]
+    if not checked + trained:
         return f"{len(found)} pairs were measured, not checked for equality"
-    equal, unequal, failed = (found.count(kind) for kind in ("equal", "not equal", "failed"))
-    parts = [f"{equal} of {checked} pairs {_is(equal)} equal"]
-    parts += [f"{unequal} {_is(unequal)} not"] if unequal else []
-    parts += [f"{failed} could not be compared"] if failed else []
+    if trained and not (count["equal"] or count["not equal"]):
+        parts = [f"{trained} of {len(found)} pairs were trained, {count[TRAINED_ALIKE]} with identical losses"]
+    else:
+        parts = [f"{count['equal']} of {checked} pairs {_is(count['equal'])} equal"]
+    parts += [f"{unequal} {_is(unequal)} not"] if (unequal := count["not equal"]) else []
+    parts += [f"{count['failed']} could not be compared"] if count["failed"] else []
     return ", ".join(parts)
 
 
@@ -59,7 +76,7 @@ def verdict_kind(comparisons: Sequence[Comparison]) -> str:
     found = {status(comparison) for comparison in comparisons}
     if found & {"not equal", "failed"}:
         return "wrong"
-    return "right" if "equal" in found else "open"
+    return "right" if found & {"equal", TRAINED_ALIKE} and TRAINED_APART not in found else "open"
 
 
 def equality_text(comparisons: Sequence[Comparison]) -> str | None:
@@ -104,6 +121,24 @@ def draws_line(comparisons: Sequence[Comparison]) -> str | None:
     return f"Dropout or drop path draws other numbers under one seed: {', '.join(apart)}." if apart else None
 
 
+def note_lines(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return what is worth knowing of pairs and does not count, with their names where there are several."""
+    several = len(comparisons) > 1
+    notes = [(pair, note) for pair in comparisons if pair.parity for note in pair.parity.notes]
+    return [f"{pair_name(pair)}: {note}." if several else f"Note: {note}." for pair, note in notes]
+
+
+def table_caption(comparisons: Sequence[Comparison]) -> str:
+    """Return how the table is read, as far as it has such columns."""
+    parts = [f"{len(comparisons)} pair{'s' if len(comparisons) > 1 else ''}, ours against theirs."]
+    above = ["in speed ours is faster"] if any(pair.speed for pair in comparisons) else []
+    above += ["in memory it needs more"] if any(pair.memory for pair in comparisons) else []
+    parts += [f"Above 1 {', above 1 '.join(above)}."] if above else []
+    if any(stated_differs(pair, name) for pair in comparisons for name in STATED):
+        parts.append("* as its authors state it; differs from what was measured by over 2 %.")
+    return " ".join([*parts, "Click a head to sort by it."])
+
+
 def _measured(pair: Comparison) -> list[str]:
     lines = [
         f"{title}: {ratio_text(contest.speedup.median)} {interval_text(contest.speedup)}, control "
@@ -112,8 +147,8 @@ def _measured(pair: Comparison) -> list[str]:
         if pair.speed and (contest := getattr(pair.speed, name))
     ]
     if memory := pair.memory:
-        sizes = f"{size_text(memory.ours)} against {size_text(memory.theirs)}"
-        lines.append(f"Peak memory of a train step: {ratio_text(memory.ratio)}, {sizes}")
+        ours, theirs, unit = memory_text(memory)
+        lines.append(f"Peak memory of a train step: {ratio_text(memory.ratio)}, {ours} against {theirs} {unit}")
     return lines
 
 

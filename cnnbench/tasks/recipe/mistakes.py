@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from cnnbench.errors import UserError, first_line, user_error_within
 
 _SETTING_ERRORS = (TypeError, ValueError, KeyError, RuntimeError)
-_DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
+_DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
 def users_mistake(error: BaseException, directory: Path | None, began: bool) -> UserError | None:

@@ -8,6 +8,8 @@ from typing import Any, NoReturn, get_type_hints
 from jsonargparse import ActionYesNo
 from lightning.pytorch.cli import LightningArgumentParser
 
+from cnnbench.callbacks.ema import EMA  # noqa: F401  recipes may name it: what is imported is found
+from cnnbench.callbacks.non_finite import StopOnNonFinite  # noqa: F401
 from cnnbench.callbacks.tracking import WandbMode
 from cnnbench.errors import UserError, did_you_mean
 from cnnbench.tasks.recipe.config_file import check_config_file
@@ -48,6 +50,12 @@ class Parser(LightningArgumentParser):
             type=WandbMode,
             default="auto",
             help="Weights & Biases: auto is online with a login, else offline; disabled is off.",
+        )
+        self.add_argument(
+            "--checkpoint_every",
+            type=str,
+            default="5m",
+            help="How often fit saves last.ckpt within an epoch: steps (500), a time (30s, 10m, 2h), or never.",
         )
         for name, text in _SWITCHES.items():
             self.add_argument(f"--{name}", action=ActionYesNo, nargs="?", default=False, help=text)

@@ -15,6 +15,10 @@ def quieten() -> None:
         ".*LeafSpec.*is deprecated.*",
         ".*callbacks used to create the checkpoint.*",
         ".*dirpath has changed from.*",  # a run that resumes another has its own directory
+        ".*exists and is not empty.*",  # or it continues that one's
+        ".*resuming from a checkpoint that ended before the epoch ended.*",  # the order of the samples is known
         ".*the WeightAveraging callback.*",
+        ".*returned a view tensor.*",  # of a block that fsdp2 gathers; no network here writes into one
+        ".*was called before the ``update`` method.*",  # a process whose batches another counts
     ):
         warnings.filterwarnings("ignore", message)

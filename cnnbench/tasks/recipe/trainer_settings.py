@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from lightning.pytorch.accelerators import AcceleratorRegistry
+from lightning.pytorch.strategies import FSDPStrategy, StrategyRegistry
 
 from cnnbench.data import checks
 from cnnbench.errors import UserError, did_you_mean, either
@@ -29,10 +30,21 @@ def check_trainer_settings(settings: Any, seed: bool | int) -> None:
     if settings["limit_train_batches"] == 0:
         raise UserError("trainer.limit_train_batches is 0: there is nothing to train on")
     if isinstance(settings["accelerator"], str):
-        _check_devices(settings["accelerator"], settings["devices"])
+        on_cpu = _check_devices(settings["accelerator"], settings["devices"])
+        _check_strategy(settings["strategy"], on_cpu)
 
 
-def _check_devices(accelerator: str, devices: Any) -> None:
+def _check_strategy(strategy: Any, on_cpu: bool) -> None:
+    if not isinstance(strategy, str):
+        return
+    if strategy not in (known := ("auto", *StrategyRegistry.available_strategies())):
+        raise UserError(f"unknown trainer.strategy {strategy!r}{did_you_mean(strategy, known)}")
+    if on_cpu and strategy in FSDPStrategy.get_registered_strategies():
+        raise UserError(f"trainer.strategy {strategy!r} needs GPUs; fsdp2 divides a network among CPUs too")
+
+
+def _check_devices(accelerator: str, devices: Any) -> bool:
+    """Check, and return whether the run is on the CPU."""
     names = sorted(AcceleratorRegistry.available_accelerators())
     here = [name for name in names if AcceleratorRegistry[name]["accelerator"].is_available()]
     if accelerator not in (known := ("auto", "gpu", *names)):
@@ -47,3 +59,4 @@ def _check_devices(accelerator: str, devices: Any) -> None:
             f"trainer.devices is {devices}: no GPU is used, and {cores} processor cores take at most "
             f"{_PROCESSES_A_CORE * cores} processes"
         )
+    return on_cpu
