@@ -44,6 +44,10 @@ class StopOnNonFinite(Callback):
         self._bad: list[_Batch] = []  # the last ones read, while they are not finite
         self._last: _Batch | None = None
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note step and learning rate of the first batch; a run resumed within an epoch does not start that again."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the learning rate, which the schedule has set by now."""
         self._every = min(trainer.log_every_n_steps or _LOOK, _LOOK)
