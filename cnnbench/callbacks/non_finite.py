@@ -44,6 +44,10 @@ class StopOnNonFinite(Callback):
         self._bad: list[_Batch] = []  # the last ones read, while they are not finite
         self._last: _Batch | None = None
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the learning rate; a run that resumes within an epoch has no other start of it."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the learning rate, which the schedule has set by now."""
         self._every = min(trainer.log_every_n_steps or _LOOK, _LOOK)
