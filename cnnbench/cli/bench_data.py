@@ -72,8 +72,7 @@ def _measured(pipelines: dict[str, "Pipeline"], rounds: int) -> list[dict[str, A
 
     rates = measure(pipelines, rounds)
     names = [*pipelines, CONTROL]
-    stages = [stage for stage in stages_of(rates, names) if (stage, len(stages_of(rates, names))) != ("total", 2)]
-    rows = [{"stage": stage} | _row(rates, names, stage) for stage in stages]
+    rows = [{"stage": stage} | _row(rates, names, stage) for stage in stages_of(rates)]
     return [*rows, {"stage": RATIO} | {name: rates.ratio(name) for name in names if name != "ours"}]
 
 

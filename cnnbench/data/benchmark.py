@@ -7,14 +7,14 @@ load the same images once, in random order, and ours once more, as a control: th
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from cnnbench.statistics import median_interval
 
-STAGES = ("read", "decode", "crop", "augment", "collate", "transfer")
+STAGES = ("read", "decode", "crop", "augment", "collate", "transfer", "loader")
 CONTROL = "ours again"
 
 
@@ -76,7 +76,7 @@ def measure(pipelines: dict[str, Pipeline], rounds: int) -> Rates:
     return rates
 
 
-def stages_of(rates: Rates, names: Sequence[str]) -> list[str]:
-    """Return the stages that any of these pipelines has, in order, and `total`."""
-    known = [stage for stage in STAGES if any(stage in rates.of[name] for name in names)]
-    return [*known, "total"]
+def stages_of(rates: Rates) -> list[str]:
+    """Return the stages that pipelines have, in order; and, if there is more than one, `total`."""
+    known = [stage for stage in STAGES if any(stage in of_one for of_one in rates.of.values())]
+    return [*known, "total"] if len(known) > 1 else known

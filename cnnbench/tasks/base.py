@@ -135,6 +135,8 @@ class Task(LightningModule, ABC):
         strategy = self.trainer.strategy
         if not isinstance(strategy, FullyShardedStrategy):
             raise UserError(f"trainer.strategy is {type(strategy).__name__}; what divides a network here is fsdp2")
+        if self.optim.clip_grad is not None and self.optim.clip_mode == "agc":  # of norms over parts of a weight
+            raise UserError("optim.clip_mode agc does not go with trainer.strategy fsdp2; norm and value do")
         if not isinstance(self.network, FSDPModule):
             shard(self.network, self.device_mesh["data_parallel"])
 

@@ -54,17 +54,17 @@ def _run_one(processes: int, words: list[str]) -> bool:
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
     shared |= {"LOCAL_WORLD_SIZE": str(processes), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": str(time.time_ns())}
     children = {_child(rank, shared, words) for rank in range(processes)}
-    failed_at = None
+    failed_at, parent = None, os.getppid()
     while children:
         for child in list(children):
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 children.remove(child)
                 failed_at = failed_at or (status and time.monotonic())
-        if failed_at and time.monotonic() - failed_at > PATIENCE:
+        if os.getppid() != parent or (failed_at and time.monotonic() - failed_at > PATIENCE):
             for child in children:
                 os.kill(child, signal.SIGKILL)
-        time.sleep(0.02)
+        time.sleep(0.05)
     return not failed_at
 
 

@@ -3,13 +3,16 @@
 import pytest
 import timm
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import distributed, nn
 from torch.distributed.tensor import DTensor
 
 from cnnbench.errors import UserError
 from cnnbench.models import create_model
+from cnnbench.tasks import ClassificationTask, OptimConfig
 from cnnbench.tasks.sharding import FullyShardedStrategy, blocks, shard, whole
 
 # the smallest of each way to build a network: rows of blocks, rows within rows, dictionaries of blocks, attributes
@@ -102,6 +105,20 @@ def test_what_it_would_leave_undone_is_refused(attribute, value, message):
     setattr(strategy, attribute, value)
     with pytest.raises(UserError, match=message):
         strategy.setup(trainer=None)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "optim", "message"),
+    [
+        (FullyShardedStrategy(), OptimConfig(clip_grad=0.01, clip_mode="agc"), "optim.clip_mode agc .* fsdp2"),
+        (ModelParallelStrategy(), None, "trainer.strategy is ModelParallelStrategy.* fsdp2"),
+    ],
+)
+def test_a_task_refuses_what_cannot_be_divided(strategy, optim, message):
+    task = ClassificationTask("lenet5", num_classes=10, in_chans=1, optim=optim)
+    task.trainer = Trainer(strategy=strategy, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    with pytest.raises(UserError, match=message):
+        task._shard()
 
 
 def test_a_row_within_a_block_is_gathered_block_by_block():

@@ -119,7 +119,7 @@ def find_batch_size(cli: "FitCLI", mode: str) -> None:
     data.setup("fit")
     images = len(data.datasets["train"])
     limit = min(images, _LARGEST)
-    data.batch_size = 1  # the recipe's may be too large to begin with
+    data.batch_size = data.hparams.batch_size = 1  # the recipe's may be too large to begin with
 
     def search(**options: Any) -> int:
         return Tuner(cli.trainer).scale_batch_size(cli.model, datamodule=data, steps_per_trial=_STEPS_A_SIZE, **options)
