@@ -45,7 +45,7 @@ class StopOnNonFinite(Callback):
         self._last: _Batch | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the learning rate; a run that resumes within an epoch has no other start of it."""
+        """Note step and learning rate of the first batch; a run resumed within an epoch does not start that again."""
         self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -23,7 +23,7 @@ SMALL = {"channels": (8, 16, 24, 32), "layers": (1, 1, 1, 1)}
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 
 
-class InOrder(DigitsDataModule):
+class UnshuffledDigits(DigitsDataModule):
     """Fifteen images in three batches, always the same: what a resumed run sees does not depend on its epoch."""
 
     def __init__(self):
@@ -33,7 +33,7 @@ class InOrder(DigitsDataModule):
         return DataLoader(self.datasets["train"], batch_size=self.batch_size, collate_fn=self.datasets["train"].collate)
 
 
-class AllAtOnce(InOrder):
+class AllAtOnce(UnshuffledDigits):
     def __init__(self):
         super().__init__()
         self.batch_size = 15
@@ -62,7 +62,15 @@ class Recorder(Callback):
 
 
 def fit(
-    tmp_path, weights, finetuning, *callbacks, data=InOrder, ckpt_path=None, source="cnnbench", compile=False, **options
+    tmp_path,
+    weights,
+    finetuning,
+    *callbacks,
+    data=UnshuffledDigits,
+    ckpt_path=None,
+    source="cnnbench",
+    compile=False,
+    **options,
 ):
     """Return the task and the Trainer of a run, its rows of figures below `tmp_path`."""
     pl.seed_everything(0, verbose=False)
@@ -214,7 +222,7 @@ def test_a_second_run_of_one_task_begins_anew(tmp_path, weights):
         accelerator="cpu",
         max_epochs=1,
     )
-    trainer.fit(task, InOrder())
+    trainer.fit(task, UnshuffledDigits())
     assert changed(task, weights) == {"layer4"}
 
 
@@ -251,7 +259,7 @@ def test_a_head_that_is_not_there_cannot_be_trained(tmp_path, weights):
         accelerator="cpu",
     )
     with pytest.raises(UserError, match="resnet18 has no classifier to train"):
-        trainer.fit(task, InOrder())
+        trainer.fit(task, UnshuffledDigits())
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def test_without_a_login_it_is_offline_and_silent(offline_run):
 def test_log_holds_the_whole_config(offline_run):
     config = offline_run.log.config
     config.pop("_wandb")
+    assert (config.pop("images_per_step"), config.pop("learning_rate")) == (64, 0.005)
     assert config == yaml.safe_load((offline_run.directory / "config.yaml").read_text())
 
 
@@ -143,7 +144,7 @@ def test_the_server_has_config_and_metrics(online):
     run, server = online
     config = yaml.safe_load((run.directory / "config.yaml").read_text())
     assert config["model"]["init_args"]["optim"].pop("opt_args") == {}  # wandb sends no empty mapping
-    assert server.config() == config
+    assert server.config() == config | {"images_per_step": 64, "learning_rate": 0.005}
     for name in TRACKED:
         assert curve(server.history, name) == curve(run.metrics, name)
 

@@ -118,7 +118,7 @@ def test_fits_into_a_terminal(monkeypatch, width, model):
         ("resnet5 --source timm", "timm has no model 'resnet5'; did you mean 'resnet50', 'resnet"),
         ("resnet50 --source tim", "unknown source 'tim'; did you mean 'timm'?"),
         ("resnet50 --image-size 0", "--image-size is 0: it must be at least 1"),
-        ("resnet50 --image-size x", "--image-size: invalid int value: 'x'"),
+        ("resnet50 --image-size x", "--image-size is 'x', but must be a whole number"),
         ("lenet5 --image-size 12", "images of 12x12 pixels are too small for lenet5: each side needs at least 32"),
         (
             "vit_tiny_patch16_224 --image-size 100",

@@ -18,7 +18,7 @@ WRONG = [
     (DigitsDataModule, {"mean": (0.1, 0.2, 0.3)}, "mean has 3 numbers: with in_chans 1 it must have 1"),
     (DigitsDataModule, {"std": (0.0,)}, "std is"),
     (CIFAR10DataModule, {"val_size": 0}, "val_size is 0"),
-    (ImageFolderDataModule, {"crop_pct": 1.5}, "crop_pct is 1.5"),
+    (ImageFolderDataModule, {"crop_pct": 2.5}, "crop_pct is 2.5"),
     (ImageFolderDataModule, {"val_fraction": 0.0}, "val_fraction is 0.0"),
     (ImageFolderDataModule, {"interpolation": "cubic"}, "'bicubic'"),
     (BatchAugmentation, {"crop_padding": -1}, "augmentation.crop_padding is -1"),

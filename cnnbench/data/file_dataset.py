@@ -1,0 +1,81 @@
+"""Image files as a dataset that hands out finished batches."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cnnbench.data.base import Batch
+from cnnbench.data.file_index import ImageFiles
+from cnnbench.data.image_files import ImageFileError
+from cnnbench.data.samplers import index_and_key
+from cnnbench.data.views import EvalView, TrainView
+
+
+class FileDataset(Dataset):
+    """Image files, decoded when asked for.
+
+    Args:
+        files: Their paths.
+        labels: int64 (N,), or None.
+        view: From a path and a key to uint8 (C, H, W).
+        skip_errors: Leave out of a batch what cannot be read, in place of raising.
+    """
+
+    def __init__(
+        self, files: ImageFiles, labels: np.ndarray | None, view: EvalView | TrainView, skip_errors: bool = False
+    ) -> None:
+        self.files = files
+        self.labels = None if labels is None else torch.from_numpy(labels)
+        self.view = view
+        self.skip_errors = skip_errors
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> Batch:
+        """Return one sample, by its index or, in training, (index, key)."""
+        return {name: value[0] for name, value in self.__getitems__([item]).items()}
+
+    def __getitems__(self, items: list[int] | list[tuple[int, int]]) -> Batch:
+        """Return the finished batch of these indices or, in training, (index, key) pairs.
+
+        With `skip_errors`, `skipped`, int64 (S,), has the indices of what could not be read.
+
+        Raises:
+            ImageFileError: A file is not a whole image; or, with `skip_errors`, none of them is.
+        """
+        index, key = index_and_key(items)
+        images = self.room_for(len(items))
+        read: list[int] = []
+        keys = [0] * len(items) if key is None else key.tolist()
+        for place, (at, own_key) in enumerate(zip(index.tolist(), keys, strict=True)):
+            try:
+                images[len(read)] = self.view(self.files[at], own_key)
+            except ImageFileError:
+                if not self.skip_errors or (place + 1 == len(items) and not read):
+                    raise
+            else:
+                read.append(place)
+        return self._batch(images, index, key, read)
+
+    def room_for(self, images: int) -> Tensor:
+        """Return uint8 (B, C, H, W) to be filled, the channels last in memory, as decoders have them."""
+        size, channels = self.view.image_size, self.view.in_chans
+        return torch.empty(images, size, size, channels, dtype=torch.uint8).permute(0, 3, 1, 2)
+
+    def _batch(self, images: Tensor, index: Tensor, key: Tensor | None, read: list[int]) -> Batch:
+        batch = {"image": images, "index": index}
+        if len(read) < len(index):
+            chosen = torch.tensor(read)
+            lost = torch.ones(len(index), dtype=torch.bool).index_fill_(0, chosen, False)
+            batch = {"image": images[: len(read)], "index": index[chosen], "skipped": index[lost]}
+            key = None if key is None else key[chosen]
+        if self.labels is not None:
+            batch["label"] = self.labels[batch["index"]]
+        return batch if key is None else batch | {"key": key}
+
+    @staticmethod
+    def collate(batch: Batch) -> Batch:
+        """Return the batch, which `__getitems__` has finished."""
+        return batch
