@@ -4,12 +4,14 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cnnbench.callbacks.loop_state import settle
@@ -51,7 +53,8 @@ class LastCheckpoint(Checkpoint):
     A run that goes on from the file does what it would have done, to the last bit: a save falls between two updates,
     when all that was computed before it has been logged. SIGTERM is answered after the running update, or the
     running batch of a validation, with a save and an end; several processes agree on it every ten steps, and finish a
-    validation first. Lightning's own `save_last` writes only where a best checkpoint is written too.
+    validation first. Where SLURM says that a job's time is up, Lightning's own save, and the return into the queue,
+    fall between two updates too. Lightning's `save_last` writes only where a best checkpoint is written.
 
     Args:
         path: File to write.
@@ -62,7 +65,8 @@ class LastCheckpoint(Checkpoint):
         self.path = path
         self.every = every or Interval()
         self._saved_step, self._saved_time = 0, 0.0
-        self._terminated = False
+        self._terminated = self._time_is_up = False
+        self._requeue: Callable[..., Any] | None = None
         self._should_stop = False
         self._resumed = False
         self._ended = 0  # how often training has come to its end, and was prolonged
@@ -75,6 +79,9 @@ class LastCheckpoint(Checkpoint):
         trainer.should_stop = self._should_stop
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)  # Lightning restores the former one at the end
+            if SLURMEnvironment.detect() and callable(requeue := signal.getsignal(signal.SIGUSR1)):
+                self._requeue = requeue
+                signal.signal(signal.SIGUSR1, self._on_time_up)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after an epoch that no validation has ended."""
@@ -88,7 +95,10 @@ class LastCheckpoint(Checkpoint):
             # Lightning counts an update twice where it skips a validation that the saved run had done
             trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
             self._resumed = False
-        ends, is_due = self._wishes(trainer)
+        ends, is_requeued, is_due = self._wishes(trainer)
+        if is_requeued:
+            self._time_is_up = False
+            self._requeue(signal.SIGUSR1, None)
         if ends or is_due:
             self._save_what_is_new(trainer)
         if ends:
@@ -118,17 +128,20 @@ class LastCheckpoint(Checkpoint):
     def _on_sigterm(self, *args: Any) -> None:
         self._terminated = True
 
-    def _wishes(self, trainer: Trainer) -> tuple[bool, bool]:
-        """Return whether the run is to end, and whether it is time to save, the same in all processes."""
-        ends = self._terminated
+    def _on_time_up(self, *args: Any) -> None:
+        self._time_is_up = True
+
+    def _wishes(self, trainer: Trainer) -> tuple[bool, bool, bool]:
+        """Return whether the run ends, its job is queued again, and it is time to save, the same in all processes."""
         is_due = trainer.global_step - self._saved_step >= self.every.steps
         is_due |= time.monotonic() - self._saved_time >= self.every.seconds
+        wishes = (self._terminated, self._time_is_up, is_due)
         if trainer.world_size == 1:
-            return ends, is_due
+            return wishes
         anyone = trainer.strategy.reduce_boolean_decision
-        if trainer.global_step % AGREE_EVERY or not anyone(ends or is_due, all=False):
-            return False, False
-        return anyone(ends, all=False), True
+        if trainer.global_step % AGREE_EVERY or not anyone(any(wishes), all=False):
+            return False, False, False
+        return tuple(anyone(wish, all=False) for wish in wishes)
 
     # ------------------------------------------------------------------ what
 

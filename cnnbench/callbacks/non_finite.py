@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cnnbench.data import checks
 from cnnbench.errors import UserError
+from cnnbench.tasks.sharding import local
 
 _LOOK = 50  # batches, at most, until the losses are looked at: reading them waits for the device
 
@@ -127,8 +128,8 @@ def _learning_rate(trainer: Trainer) -> float:
 
 
 def _is_finite(module: nn.Module) -> bool:
-    """Return whether all weights are finite and no buffer is NaN, in one wait for the device."""
-    flags = [weight.isfinite().all() for weight in module.parameters()]
+    """Return whether all weights in this process are finite and no buffer is NaN, in one wait for the device."""
+    flags = [local(weight).isfinite().all() for weight in module.parameters()]
     flags += [~buffer.isnan().any() for buffer in module.buffers()]
     return bool(torch.stack(flags).all())
 

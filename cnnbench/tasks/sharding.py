@@ -125,6 +125,11 @@ def whole(value: Tensor) -> Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
+def local(value: Tensor) -> Tensor:
+    """Return what this process holds of a tensor."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
 def _part(value: Any, parameter: Tensor) -> Any:
     """Return this process's part of a value that belongs to a parameter; scalars are everybody's."""
     if not isinstance(value, Tensor) or value.ndim == 0 or not isinstance(parameter, DTensor):

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from cnnbench.cli.main import main
 
 SHORT = ("--trainer.max_epochs=3", "--trainer.limit_train_batches=10", "--trainer.log_every_n_steps=2")
-EMA = [{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.9}}]
+AVERAGE = "--trainer.callbacks=[{class_path: EMA, init_args: {decay: 0.9}}]"
+UNFREEZING = "--trainer.callbacks=[{class_path: Finetuning, init_args: {strategy: gradual}}]"
 
 # Name -> words of the command. Each saves after three steps, so that a run is rarely where its checkpoint is.
 VARIANTS = {
@@ -39,7 +39,8 @@ VARIANTS = {
     "accumulation": ("--trainer.accumulate_grad_batches=3", "--trainer.limit_train_batches=9"),
     "validations": ("--trainer.val_check_interval=4", "--trainer.limit_train_batches=12"),
     "no_validation": ("--trainer.check_val_every_n_epoch=2",),
-    "ema": (f"--trainer.callbacks={yaml.safe_dump(EMA, default_flow_style=True, width=1000).strip()}",),
+    "ema": (AVERAGE, "--trainer.val_check_interval=4", "--trainer.limit_train_batches=12"),
+    "unfreezing": (UNFREEZING, "--model.name=mini_resnet", "--data.batch_size=8", "--trainer.limit_val_batches=4"),
     "steps": ("--trainer.max_epochs=-1", "--trainer.max_steps=27"),
 }
 

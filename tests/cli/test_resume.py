@@ -80,6 +80,7 @@ def undisturbed(tmp_path_factory):
         ("validations", [("validation_step", 7, "term"), ("training_step", 7, "kill")]),
         ("no_validation", [("on_train_epoch_start", 2, "term"), ("on_train_epoch_end", 2, "kill")]),
         ("ema", [("validation_step", 4, "term"), ("training_step", 3, "kill")]),
+        ("unfreezing", [("training_step", 15, "term"), ("on_train_epoch_end", 1, "kill")]),
         ("steps", [("training_step", 14, "kill"), ("on_train_epoch_start", 1, "term")]),
     ],
 )

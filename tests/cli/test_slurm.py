@@ -39,6 +39,8 @@ def test_a_job_is_requeued_and_goes_on(asked, tmp_path, configs, command, monkey
     def end(task, *args):
         if task.trainer.global_step == 8:
             os.kill(os.getpid(), signal.SIGUSR1)
+            assert not asked.exists()  # it waits until the update is complete and logged
+        if task.trainer.global_step == 9:
             raise TimeIsUpError
 
     with monkeypatch.context() as patched, pytest.raises(TimeIsUpError):
