@@ -24,7 +24,7 @@ demo: $(VENV)/.installed  ## train ConvNeXt on bundled handwritten digits, track
 	$(BIN)/python -m cnnbench fit --config configs/convnext_t.yaml
 
 test: $(VENV)/.installed  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-all: $(VENV)/.installed  ## run the slow tests too: the largest models, which need 20 GB of memory
 	$(BIN)/python -m pytest -m "slow or not slow"

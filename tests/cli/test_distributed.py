@@ -92,6 +92,7 @@ def test_predictions_are_those_of_one_process_in_one_file(evaluated, images, bat
     assert [row["image"] for row in rows(shared)] == [str(index) for index in range(images)]
 
 
+@pytest.mark.slow
 def test_commands_in_processes_write_what_one_writes(trained, sets, tmp_path):
     words = ("--config", trained / "config.yaml", "--ckpt_path", trained / "checkpoints/last.ckpt", *of(sets[37]), *CPU)
     run_forked(

@@ -108,6 +108,7 @@ def test_one_process_evaluates_what_two_have_trained(runs, command):
         assert row[key] == pytest.approx(within[key], rel=1e-12), key
 
 
+@pytest.mark.slow
 def test_one_process_divides_among_itself(configs, tmp_path):
     words = ("--config", configs / "lenet5.yaml", *SHORT, "--trainer.max_epochs", 1, "--wandb", "disabled")
     words = (*words, "--channels_last", "true")  # of the images; FSDP2 keeps weights in no such format

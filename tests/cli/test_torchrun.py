@@ -36,6 +36,7 @@ def options(mnist):
     return "--data.root", root, "--data.download", "false", "--data.val_size", 21, "--data.batch_size", 8
 
 
+@pytest.mark.slow  # two nodes under torchrun are tested in every run
 def test_processes_that_torchrun_starts_share_a_directory(tmp_path, options, configs):
     (tmp_path / "program.py").write_text(UNDER_TORCHRUN)
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, tmp_path / "program.py")

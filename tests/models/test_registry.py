@@ -56,7 +56,7 @@ def test_every_model_has_a_paper_and_belongs_to_its_file():
         info = models.model_info(name)
         assert info.paper.url.startswith("https://")
         assert info.network.__module__ == f"cnnbench.models.{info.architecture}"
-        assert len(Path(sys.modules[info.network.__module__].__file__).read_text().splitlines()) <= 210
+        assert len(Path(sys.modules[info.network.__module__].__file__).read_text().splitlines()) <= 220
 
 
 @pytest.mark.parametrize(
