@@ -80,6 +80,7 @@ def swept(tmp_path_factory):
         yield server, folder
 
 
+@pytest.mark.slow  # of wandb most of the time
 def test_each_agent_trains_with_the_settings_that_it_was_given(swept):
     server, folder = swept
     assert [settings["model.optim.lr"] for _, settings in server.sweep.handed_out.values()] == [0.001, 0.01]
@@ -89,6 +90,7 @@ def test_each_agent_trains_with_the_settings_that_it_was_given(swept):
     assert trained == {(0.001, 3), (0.01, 3)}
 
 
+@pytest.mark.slow
 def test_the_runs_stand_in_the_table_of_the_sweep(swept):
     server, _ = swept
     runs = {run["name"]: run["sweep"] for run in server.operations["UpsertBucket"] if run.get("sweep")}
