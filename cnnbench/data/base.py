@@ -153,8 +153,8 @@ class ImageDataModule(LightningDataModule):
         )
 
     def _used_samples(self) -> int:
-        """Return how many samples of the running epoch this process has trained on."""
-        if self.trainer is None:
+        """Return how many samples of the running epoch this process has trained on; outside of training none."""
+        if self.trainer is None or not self.trainer.training:
             return 0
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready * self.batch_size
 

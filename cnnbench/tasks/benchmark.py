@@ -3,11 +3,11 @@
     python -m cnnbench.tasks.benchmark
 
 Both train the same network on the same batches of the same data module, on one core. The task runs under the
-Trainer with everything that `fit` attaches: metrics, `metrics.csv` every 50 steps, the progress of `fit`. The
-loop does forward, loss, backward and update, and reads the loss every 50 steps. The two take turns, 50 steps
-each, so that whatever else the machine does meets both; a turn is timed in processor time. The median difference
-a step is printed with its bootstrap 95 % interval; beside it that of a LightningModule which does nothing but the
-loop's own work, and that of the loop against itself: the resolution of this machine.
+Trainer with everything that `fit` attaches: metrics, `metrics.csv` every 50 steps, progress, checkpoints, the watch
+over losses that are not finite. The loop does forward, loss, backward and update, and reads the loss every 50 steps.
+The two take turns, 50 steps each, so that whatever else the machine does meets both; a turn is timed in processor
+time. The median difference a step is printed with its bootstrap 95 % interval; beside it that of a LightningModule
+which does nothing but the loop's own work, and that of the loop against itself: the resolution of this machine.
 """
 
 import argparse
@@ -16,13 +16,18 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger
 
+from cnnbench.callbacks.checkpoint import BestCheckpoint
+from cnnbench.callbacks.checkpoint_files import LAST
+from cnnbench.callbacks.last_checkpoint import LastCheckpoint
+from cnnbench.callbacks.metrics_file import MetricsFile
+from cnnbench.callbacks.non_finite import StopOnNonFinite
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.data import MNISTDataModule
 from cnnbench.data.memory import MemoryDataset
@@ -85,7 +90,10 @@ class _BareModule(LightningModule):
 
 def ours(data: _RandomImages, steps: int) -> np.ndarray:
     """Return for each turn how many milliseconds a step of our task under the Trainer takes longer than the loop's."""
-    return _under_lightning(_task(), data, steps, _silent(RunProgress()))
+    with tempfile.TemporaryDirectory() as directory:
+        task, checkpoints = _task(), Path(directory, "checkpoints")
+        saves = BestCheckpoint(checkpoints, task.monitor, task.monitor_mode), LastCheckpoint(checkpoints / LAST)
+        return _under_lightning(task, data, steps, _silent(RunProgress()), StopOnNonFinite(), *saves)
 
 
 def bare(data: _RandomImages, steps: int) -> np.ndarray:
@@ -102,10 +110,10 @@ def _under_lightning(module: LightningModule, data: _RandomImages, steps: int, *
             max_epochs=1,
             limit_val_batches=0,
             log_every_n_steps=TURN,
-            logger=CSVLogger(directory, name="", version=""),
+            logger=MetricsFile(Path(directory)),
             callbacks=[*callbacks, turns],
             enable_progress_bar=bool(callbacks),
-            enable_checkpointing=False,
+            enable_checkpointing=bool(callbacks),
             enable_model_summary=False,
         )
         trainer.fit(module, data)

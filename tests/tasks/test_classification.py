@@ -47,6 +47,12 @@ def test_it_learns_classes_and_channels_from_the_data(tmp_path):
     assert task(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
+def test_after_training_the_data_can_be_loaded_whole(tmp_path):
+    data = DigitsDataModule(batch_size=64)
+    trainer(tmp_path, max_epochs=1, limit_train_batches=3, limit_val_batches=1).fit(ClassificationTask("lenet5"), data)
+    assert len(list(data.train_dataloader())) == 1257 // 64
+
+
 def test_loss_is_cross_entropy_with_smoothing_in_training_only(tmp_path):
     task = lenet5(Recorded, label_smoothing=0.2)
     fit = trainer(tmp_path, limit_train_batches=1, limit_val_batches=1)
