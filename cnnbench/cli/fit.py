@@ -21,8 +21,9 @@ from cnnbench.callbacks.tracking import requested_wandb_mode, run_loggers
 from cnnbench.cli.common import short_runs
 from cnnbench.cli.common.resume import last_checkpoint, resume_from
 from cnnbench.cli.common.run_directory import recipe_name
-from cnnbench.cli.common.trainer import RunCLI, as_list
+from cnnbench.cli.common.trainer import RunCLI
 from cnnbench.tasks.recipe.parser import Parser
+from cnnbench.tasks.recipe.trainer_settings import as_list
 
 
 def run(args: Sequence[str] | None) -> None:

@@ -23,6 +23,7 @@ from cnnbench.compare.recipe import Recipe
 from cnnbench.compare.result import from_json, to_json
 from cnnbench.compare.settings import Settings
 from cnnbench.tasks.recipe.mistakes import users_mistake
+from cnnbench.tasks.recipe.trainer_settings import as_list
 
 _KEPT = "run.json"  # there once the run has finished
 
@@ -159,7 +160,7 @@ def _fit_and_evaluate(plan: RunPlan, network: nn.Module, directory: Path, record
 def _overridden(settings: Settings, given: dict[str, Any], directory: Path, recorder: StepRecorder) -> dict[str, Any]:
     """Return the Trainer's settings that a duel has its own way."""
     device = torch.device(settings.device)
-    callbacks = [*_as_list(given["callbacks"]), recorder]
+    callbacks = [*as_list(given["callbacks"]), recorder]
     limits = [steps for steps in (given["max_steps"], settings.steps) if steps is not None and steps >= 0]
     return {
         "accelerator": device.type,
@@ -215,9 +216,3 @@ def _fingerprint(network: nn.Module) -> str:
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _as_list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]

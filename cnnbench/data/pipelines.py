@@ -152,6 +152,18 @@ def _torchvision_steps(data: ImageFolderDataModule) -> list[Callable[[Any], Any]
     ]
 
 
+def _by_pil(content: bytes, crop: Callable[[Any], Any], vary: Callable[[Any], Any], clock: Clock) -> Any:
+    """Make a sample as torchvision's and timm's loaders do."""
+    clock("read")
+    image = Image.open(BytesIO(content)).convert("RGB")
+    clock("decode")
+    image = crop(image)
+    clock("crop")
+    pixels = vary(image)
+    clock("augment")
+    return pixels
+
+
 class _Torchvision(_Stages):
     def __init__(self, data: ImageFolderDataModule, files: list[Path], device: torch.device) -> None:
         super().__init__(data, files, device)
@@ -159,14 +171,7 @@ class _Torchvision(_Stages):
         self.vary = transforms.Compose(rest)
 
     def sample(self, place: int, content: bytes, clock: Clock) -> Tensor:
-        clock("read")
-        image = Image.open(BytesIO(content)).convert("RGB")
-        clock("decode")
-        image = self.crop(image)
-        clock("crop")
-        pixels = self.vary(image)
-        clock("augment")
-        return pixels
+        return _by_pil(content, self.crop, self.vary, clock)
 
     def collate(self, samples: list[Tensor]) -> Tensor:
         return default_collate(samples)
@@ -184,14 +189,7 @@ class _Timm(_Stages):
         self.vary = transforms.Compose(rest)
 
     def sample(self, place: int, content: bytes, clock: Clock) -> tuple[Tensor, int]:
-        clock("read")
-        image = Image.open(BytesIO(content)).convert("RGB")
-        clock("decode")
-        image = self.crop(image)
-        clock("crop")
-        pixels = self.vary(image)
-        clock("augment")
-        return pixels, 0
+        return _by_pil(content, self.crop, self.vary, clock), 0
 
     def collate(self, samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
         return fast_collate(samples)

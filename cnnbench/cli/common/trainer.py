@@ -30,7 +30,7 @@ from cnnbench.tasks.base import Task
 from cnnbench.tasks.recipe.mistakes import users_mistake
 from cnnbench.tasks.recipe.parser import Parser
 from cnnbench.tasks.recipe.quiet import quieten
-from cnnbench.tasks.recipe.trainer_settings import check_trainer_settings
+from cnnbench.tasks.recipe.trainer_settings import as_list, check_trainer_settings
 
 _TRAINER_DEFAULTS = {"default_root_dir": "runs", "enable_model_summary": False}
 
@@ -247,10 +247,3 @@ def _signal_of(error: BaseException) -> int:
         return signal.SIGTERM
     stopped = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
     return signal.SIGINT if stopped else 0
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return a setting that may be one, several or none as a list."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -43,6 +43,13 @@ def _check_strategy(strategy: Any, on_cpu: bool) -> None:
         raise UserError(f"trainer.strategy {strategy!r} needs GPUs; fsdp2 divides a network among CPUs too")
 
 
+def as_list(value: Any) -> list[Any]:
+    """Return a setting that may be one, several or none as a list."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
 def _check_devices(accelerator: str, devices: Any) -> bool:
     """Check, and return whether the run is on the CPU."""
     names = sorted(AcceleratorRegistry.available_accelerators())
