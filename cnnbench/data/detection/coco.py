@@ -122,7 +122,10 @@ def _parsed(file: Path, folder: Path) -> CocoDetection:
     init_as_pycocotools()  # which torchvision reads COCO by
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it reports each step
-            return CocoDetection(folder, str(file))
+            parsed = CocoDetection(folder, str(file))
+        for key in ("images", "annotations", "categories"):
+            parsed.coco.dataset[key]
+        return parsed
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise UserError(
