@@ -125,7 +125,7 @@ def _year_and_set(name: str) -> tuple[str, str]:
     return year, own
 
 
-def _annotations(files: Sequence[Path], class_names: Sequence[str]) -> tuple[Annotations, str]:
+def _annotations(files: Sequence[Path], class_names: Sequence[str]) -> tuple[Annotations, list[str]]:
     """Read the objects of each image from its own file; say what was left out."""
     sizes, written, owner = [], [], []
     for place, file in enumerate(files):

@@ -224,6 +224,13 @@ def test_boxes_without_a_size_are_left_out_aloud_and_what_reaches_beyond_an_edge
     torch.testing.assert_close(box, torch.tensor([30.0, 10, 60, 19]), atol=1e-3, rtol=0)
 
 
+def test_images_that_the_file_does_not_list_are_left_out_aloud(coco, capsys):
+    picture(coco / "train2017/mine.PNG", 8, 8, [])
+    assert ready(coco).image_ids("train") == [4, 5, 9, 20]
+    assert "left out 1 images of" in (said := capsys.readouterr().err)
+    assert "does not list, such as mine.PNG" in said
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
