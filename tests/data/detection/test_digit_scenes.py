@@ -16,7 +16,9 @@ def run_seed(monkeypatch):
 
 
 def ready(**options):
-    data = DigitScenesDataModule(**{"train_scenes": 24, "val_scenes": 10, "test_scenes": 10} | options)
+    data = DigitScenesDataModule(
+        **{"batch_size": 24, "train_scenes": 24, "val_scenes": 10, "test_scenes": 10} | options
+    )
     data.setup("fit")
     return data
 
@@ -106,9 +108,9 @@ def test_scenes_know_their_statistics_and_become_grey():
     pixels = batch["image"].double().flatten(2) / 255
     assert data.mean == pytest.approx(pixels.mean((0, 2)).tolist(), abs=0.05)
     assert data.std == pytest.approx(pixels.transpose(0, 1).flatten(1).std(1).tolist(), abs=0.05)
-    grey = ready(in_chans=1)
-    (batch,) = grey.val_dataloader()
-    assert batch["image"].shape[1] == len(grey.mean) == 1
+    grey = ready(in_chans=1, augmentation=VARIED)
+    for batch in (*grey.train_dataloader(), *grey.val_dataloader()):
+        assert batch["image"].shape[1] == len(grey.mean) == 1
 
 
 def test_a_batch_of_empty_scenes_is_one():
