@@ -143,7 +143,7 @@ def corners(
     prescribed: BoxFormat,
     other: BoxFormat,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return boxes as x1, y1, x2, y2, and refuse what cannot be meant; what reaches beyond an edge a little may.
+    """Return boxes as x1, y1, x2, y2, and refuse what cannot be meant; they may reach beyond an edge.
 
     Args:
         boxes: float64 (N, 4), as they are written.

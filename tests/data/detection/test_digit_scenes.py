@@ -63,6 +63,10 @@ def test_training_never_repeats_and_evaluation_always_does(monkeypatch):
     assert torch.equal(again["image"][:10], val["image"])
     (test,) = ready().test_dataloader()
     assert not torch.equal(test["image"], val["image"])
+    seen = {bytes(one["boxes"].numpy()) for one in targets_of(test)} & {
+        bytes(one["boxes"].numpy()) for one in targets_of(val)
+    }
+    assert seen <= {b""}  # not one scene in common but the empty
 
 
 def test_digits_are_those_of_the_digits_own_split():
