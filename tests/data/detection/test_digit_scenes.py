@@ -52,6 +52,20 @@ def test_scenes_are_alike_whatever_the_batch_and_the_workers(augmentation):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_run_that_goes_on_within_an_epoch_sees_the_rest_as_it_would_have_been():
+    whole = delivered(ready(batch_size=6, augmentation=VARIED), epochs=[1])
+    data = ready(batch_size=6, augmentation=VARIED, num_workers=1)
+    loader = data.train_dataloader()
+    loader.sampler.used = lambda: 12  # as Lightning counts them in a resumed run
+    loader.sampler.set_epoch(1)
+    rest = [(1, index) for batch in loader for index in batch["index"].tolist()]
+    assert rest == list(whole)[12:]
+    loader.sampler.set_epoch(1)
+    batches = [data.on_after_batch_transfer(batch, 0) for batch in loader]
+    images = [image for batch in batches for image in batch["image"]]
+    assert same(images, [whole[key][0] for key in rest])
+
+
 def test_training_never_repeats_and_evaluation_always_does(monkeypatch):
     first = delivered(ready(batch_size=24))
     assert len({bytes(image.numpy()) for image, *_ in first.values()}) == 48
