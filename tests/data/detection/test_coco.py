@@ -78,6 +78,14 @@ def test_batches_hold_what_the_file_says(coco):
     assert seen == ids
 
 
+def test_sizes_of_boxes_are_those_of_the_batches(coco):
+    data = ready(coco, augmentation=DetectionAugmentation(hflip=0.0), batch_size=4)
+    (batch,) = data.train_dataloader()
+    boxes = torch.cat([targets["boxes"] for targets in targets_of(batch)])
+    expected, found = (boxes[:, 2:] - boxes[:, :2]).tolist(), data.box_sizes().tolist()
+    torch.testing.assert_close(torch.tensor(sorted(found)), torch.tensor(sorted(expected)), atol=1e-3, rtol=0)
+
+
 def test_a_letterbox_gives_batches_of_one_shape(coco):
     data = ready(coco, image_size=70, letterbox=True, batch_size=1)
     for batch in data.val_dataloader():

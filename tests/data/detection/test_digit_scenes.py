@@ -118,6 +118,10 @@ def test_a_batch_holds_what_the_scenes_do():
     )
     assert data.image_ids("val") == batch["index"].tolist()
     assert data.category_ids == list(range(10))
+    shortest, longest = data.box_sizes().aminmax(dim=0)
+    assert len(data.box_sizes()) > 500
+    assert (longest <= 60).all()
+    assert (shortest >= 3).all()
 
 
 def test_scenes_know_their_statistics_and_become_grey():
