@@ -1,6 +1,7 @@
 """What every detector shares: its contract with those who train it and ask it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +68,22 @@ class Detector(nn.Module):
     def detect(self, features: Sequence[Tensor], canvas: Size, extents: Sequence[Size]) -> list[Detections]:
         """Return what is found in each image; the arguments are those of `losses`."""
         raise NotImplementedError
+
+    def get_classifier(self) -> list[nn.Module]:
+        """Return what is no part of the classifier that the detector stands on: pyramid and heads."""
+        heads = [module for name, module in self.named_children() if name != "backbone"]
+        return [module for module in (self.backbone.fpn, *heads) if module is not None]
+
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """What the backbone's maps are, as timm tells it, and the modules here that they come from."""
+        body = self.backbone.body
+        flat = {name.replace(".", "_") for name, _ in body.named_children()}
+        infos = [dict(info) for info in body.feature_info.info]
+        for info in infos:
+            name = info["module"].replace(".", "_")
+            info["module"] = f"backbone.body.{name if name in flat else info['module']}"
+        return infos
 
 
 def checked_targets(targets: Sequence[Target] | None, images: Tensor, num_classes: int) -> list[Target]:

@@ -1,0 +1,198 @@
+"""Object detection: losses of a detector over any backbone, COCO's average precision, predictions."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor, nn
+
+from cnnbench.data.base import counted
+from cnnbench.data.detection.base import DetectionDataModule
+from cnnbench.data.detection.samples import in_original_pixels, targets_of, truth_of
+from cnnbench.errors import UserError
+from cnnbench.models import load_weights, pretrained_cfg
+from cnnbench.models.detection import create_detector
+from cnnbench.tasks.average_precision import AveragePrecision, Boxes
+from cnnbench.tasks.base import Task
+from cnnbench.tasks.optim import OptimConfig
+
+
+class DetectionTask(Task):
+    """Boxes with a class and a score each.
+
+    Training logs `train/loss`, the sum, and each loss of the detector, `train/lr` and `train/grad_norm` every
+    `log_every_n_steps` steps. Evaluation logs COCO's average precision as `val/…` and `test/…`: `map`, `map_50`,
+    `map_75`, `map_small`, `map_medium`, `map_large` and `map_per_class/NAME`, in pixels of the original images. Each
+    image counts once, whatever the number of processes; a figure of which there are no objects is left out.
+
+    Args:
+        name: Name of the detector: `yolo`, `retinanet` or `faster_rcnn`.
+        source: Who wrote its neck and heads: `cnnbench` (ours) or `torchvision`.
+        backbone: Name of the network that it stands on, as `python -m cnnbench models` lists them.
+        backbone_source: Who wrote that: `cnnbench` (ours) or `timm`.
+        pretrained_backbone: Start from the published weights of the backbone.
+        weights: Start from the weights of a whole detector in this file, `.safetensors`, `.pth` or a run's checkpoint.
+        num_classes: Number of classes; None: the data module tells.
+        in_chans: Channels of the images; None: the data module tells.
+        model_args: Further arguments of the detector, such as `{score_thresh: 0.1}`.
+        optim: Optimiser and schedule; None: AdamW with cosine decay.
+        compile: Compile the backbone, with its pyramid, with `torch.compile`.
+        channels_last: Keep weights and images in channels-last memory format.
+
+    Raises:
+        UserError: The detector, its backbone, a source or one of its arguments does not exist.
+    """
+
+    monitor = "val/map"
+    monitor_mode = "max"
+
+    def __init__(
+        self,
+        name: str,
+        source: str = "cnnbench",
+        backbone: str = "resnet50",
+        backbone_source: str = "cnnbench",
+        pretrained_backbone: bool = False,
+        weights: str | None = None,
+        num_classes: int | None = None,
+        in_chans: int | None = None,
+        model_args: dict[str, Any] | None = None,
+        optim: OptimConfig | None = None,
+        compile: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(
+            *(name, source, pretrained_backbone, weights, num_classes, in_chans),
+            *(model_args, optim, compile, channels_last),
+            backbone=backbone,
+            backbone_source=backbone_source,
+        )
+
+    def forward(
+        self, images: Tensor, targets: list[Boxes] | None = None, sizes: Tensor | None = None
+    ) -> dict[str, Tensor] | list[Boxes]:
+        """Return the losses in training, the detections otherwise.
+
+        Args:
+            images: Normalised, (B, C, H, W).
+            targets: In training, `boxes` (N, 4), xyxy in pixels of the canvas, and `labels` (N,) of each image.
+            sizes: Height and width of what of each canvas is image, (B, 2); None: all.
+
+        Returns:
+            Losses by name; or for each image `boxes`, `scores` and `labels`, the highest score first.
+        """
+        if self.hparams.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.network(images, targets, sizes)
+
+    # ------------------------------------------------------------------ building
+
+    def network_builder(self) -> Callable[..., nn.Module]:
+        """Return what builds the detector."""
+        return partial(
+            _create,
+            self.hparams.name,
+            source=self.hparams.source,
+            backbone=self.hparams.backbone,
+            backbone_source=self.hparams.backbone_source,
+        )
+
+    def published_cfg(self) -> dict[str, Any]:
+        """Return what images the backbone was published for."""
+        return pretrained_cfg(self.hparams.backbone, self.hparams.backbone_source)
+
+    @property
+    def title(self) -> str:
+        """What is trained, and who wrote it."""
+        return f"{super().title} over {self.hparams.backbone} ({self.hparams.backbone_source})"
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """Return the backbone; what follows it depends on what is in the images."""
+        return [self.network.backbone]
+
+    def check_data(self, data: LightningDataModule) -> None:
+        """Refuse data without boxes."""
+        if not isinstance(data, DetectionDataModule):
+            raise UserError(f"{type(data).__name__} has no boxes for DetectionTask; DigitScenesDataModule has")
+
+    def configure_head(self, num_classes: int) -> None:
+        """Create the metrics of each stage."""
+        self.precisions = {stage: AveragePrecision() for stage in ("val", "test")}
+
+    # ------------------------------------------------------------------ steps
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return the sum of the detector's losses of the batch."""
+        losses = self(batch["image"], targets_of(batch), batch["size"])
+        loss = sum(losses.values())
+        if self.is_logging_step or self.trainer.is_last_batch:  # the last is shown, also in an epoch of few steps
+            logged = {"loss": loss, **losses}
+            self.log_dict({f"train/{name}": value.detach() for name, value in logged.items()}, sync_dist=True)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin anew."""
+        super().on_validation_epoch_start()
+        self.precisions["val"].reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin anew."""
+        self.precisions["test"].reset()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
+        """Keep what is found for the metrics; return it, of the images that count, and what is there."""
+        return self._evaluate(batch, "val")
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
+        """Keep what is found for the metrics; return it, of the images that count, and what is there."""
+        return self._evaluate(batch, "test")
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
+        """Return index (B,), and the detections of each image in its own pixels."""
+        return {"index": batch["index"][counted(batch)], "detections": self._detections(batch)}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the average precisions."""
+        self._log_precision("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the average precisions."""
+        self._log_precision("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record what the weights belong to, under the names of this task's arguments."""
+        super().on_save_checkpoint(checkpoint)
+        hparams = checkpoint["hyper_parameters"]
+        hparams["pretrained_backbone"] = hparams.pop("pretrained")
+
+    def _evaluate(self, batch: dict[str, Tensor], stage: str) -> dict[str, Any]:
+        rows = counted(batch)
+        detections, truths = self._detections(batch), truth_of(batch)[rows]
+        self.precisions[stage].update(batch["index"][rows].tolist(), detections, truths)
+        return {"detections": detections, "truths": truths}
+
+    def _detections(self, batch: dict[str, Tensor]) -> list[Boxes]:
+        """Return what is found in the images of a batch that count, in pixels of the original images."""
+        detections = self(batch["image"], sizes=batch["size"])
+        return in_original_pixels(detections, batch)[counted(batch)]
+
+    def _log_precision(self, stage: str) -> None:
+        figures = self.precisions[stage].compute(self._class_names)
+        if not figures and not self.trainer.sanity_checking:
+            raise UserError(f"there are no objects in the {stage} images: there is no average precision to tell")
+        for name, value in figures.items():
+            # equal in all processes: the greatest is exact, where a mean may round
+            self.log(f"{stage}/{name}", value, sync_dist=True, reduce_fx="max")
+
+    @property
+    def _class_names(self) -> list[str]:
+        return list(getattr(self._data, "class_names", map(str, range(self.hparams.num_classes))))
+
+
+def _create(name: str, *, pretrained: bool, weights: str | None, class_names: Any = None, **kwargs: Any) -> nn.Module:
+    network = create_detector(name, pretrained_backbone=pretrained and weights is None, **kwargs)
+    if weights is not None:
+        load_weights(network, weights, class_names=class_names)
+    return network
