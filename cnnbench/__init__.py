@@ -28,6 +28,7 @@ _PUBLIC = {
     "CIFAR10DataModule": "cnnbench.data",
     "CIFAR100DataModule": "cnnbench.data",
     "ImageFolderDataModule": "cnnbench.data",
+    "DigitScenesDataModule": "cnnbench.data",
     "BatchAugmentation": "cnnbench.data",
     "FolderAugmentation": "cnnbench.data",
     "EMA": "cnnbench.callbacks.ema",

@@ -1,8 +1,10 @@
-"""Lightning data modules: bundled digits, MNIST, CIFAR, and folders of images."""
+"""Lightning data modules: bundled digits and scenes of them, MNIST, CIFAR, and folders of images."""
 
 from cnnbench.data.augment import BatchAugmentation
 from cnnbench.data.base import ImageDataModule
 from cnnbench.data.cifar import CIFAR10DataModule, CIFAR100DataModule
+from cnnbench.data.detection.base import DetectionDataModule
+from cnnbench.data.detection.digit_scenes import DigitScenesDataModule
 from cnnbench.data.digits import DigitsDataModule
 from cnnbench.data.folder import ImageFolderDataModule
 from cnnbench.data.mnist import MNISTDataModule
@@ -12,6 +14,8 @@ __all__ = [
     "BatchAugmentation",
     "CIFAR10DataModule",
     "CIFAR100DataModule",
+    "DetectionDataModule",
+    "DigitScenesDataModule",
     "DigitsDataModule",
     "FolderAugmentation",
     "ImageDataModule",
