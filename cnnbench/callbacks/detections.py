@@ -48,7 +48,9 @@ class DetectionWriter(Callback):
         for place, (index, found) in enumerate(zip(outputs["index"].tolist(), outputs["detections"], strict=True)):
             name = data.index_name("predict", index)
             height, width = batch["original_size"][place].tolist()
-            image = {"id": self._ids[index], "file_name": name, "height": height, "width": width}
+            # COCO's ids are numbers: an image that has a name instead is called by its place
+            image_id = self._ids[index] if isinstance(self._ids[index], int) else index
+            image = {"id": image_id, "file_name": name, "height": height, "width": width}
             self._images[index] = image, self._annotations(image["id"], found)
             if self.pictures is None or index < self.pictures:
                 picture = self._drawn(batch, place, found, data)

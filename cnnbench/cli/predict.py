@@ -61,6 +61,8 @@ class PredictCLI(EvaluationCLI):
     def after_predict(self) -> None:
         """Print how many images there were, and where the predictions are."""
         data = self.datamodule
-        below = f" below {data.predict_folder()}" if isinstance(data, ImageFolderDataModule) else ""
-        images = f"{len(data.datasets['predict']):,}{below}"
+        folder = (
+            data.predict_folder() if isinstance(data, ImageFolderDataModule) else getattr(data, "predict_root", None)
+        )
+        images = f"{len(data.datasets['predict']):,}" + ("" if folder is None else f" below {folder}")
         self.say(images=images, written=str(self.directory / self.written))
