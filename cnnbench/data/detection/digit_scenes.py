@@ -1,12 +1,14 @@
 """Scenes of real handwritten digits: a detection set that needs no download, and in training never ends."""
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from cnnbench.data import checks
 from cnnbench.data.base import Batch
+from cnnbench.data.detection.augment import Augmenter, DetectionAugmentation
 from cnnbench.data.detection.base import DetectionDataModule
+from cnnbench.data.detection.fit import Fit
+from cnnbench.data.detection.items import Item, item_of, sample_of, size_of
 from cnnbench.data.detection.samples import Sample, collate
 from cnnbench.data.digits import DigitsDataModule
 from cnnbench.data.draws import sample_keys
@@ -15,6 +17,7 @@ from cnnbench.data.samplers import index_and_key
 from cnnbench.data.scenes import Scene, SceneGenerator
 
 _HELD_OUT_SEEDS = {"val": 1, "test": 2}  # never the run's: runs of several seeds share one test set
+_NOT_VARIED = DetectionAugmentation(hflip=0.0)  # a digit in the mirror is none
 _MEAN = (0.530, 0.521, 0.514)  # of training scenes
 _STD = (0.346, 0.338, 0.310)
 
@@ -34,6 +37,7 @@ class DigitScenesDataModule(DetectionDataModule):
         objects: Fewest and most digits of a scene.
         object_size: Smallest and largest height of a digit's image, in pixels.
         max_overlap: Largest part of a digit's box that another's may cover.
+        augmentation: How training scenes vary beyond being new; by default not at all.
         train_scenes: Scenes of an epoch.
         val_scenes: Scenes of the validation set.
         test_scenes: Scenes of the test set.
@@ -52,6 +56,7 @@ class DigitScenesDataModule(DetectionDataModule):
         objects: tuple[int, int] = (0, 6),
         object_size: tuple[int, int] = (16, 48),
         max_overlap: float = 0.3,
+        augmentation: DetectionAugmentation = _NOT_VARIED,
         train_scenes: int = 2000,
         val_scenes: int = 300,
         test_scenes: int = 500,
@@ -63,6 +68,7 @@ class DigitScenesDataModule(DetectionDataModule):
         checks.per_channel("std", std, in_chans, positive=True)
         self.mean = tuple(mean or channel_statistics(_MEAN, in_chans))
         self.std = tuple(std or channel_statistics(_STD, in_chans))
+        self.augmentation = augmentation
         self.lengths = {"train": train_scenes, "val": val_scenes, "test": test_scenes}
         for split, length in self.lengths.items():
             checks.at_least(f"{split}_scenes", length, 1)
@@ -87,8 +93,14 @@ class DigitScenesDataModule(DetectionDataModule):
         for split, length in self.lengths.items():
             own = digits.datasets[split]
             scenes = SceneGenerator(own.images[:, 0], own.labels, self.image_size, **self._settings)
-            self.datasets[split] = _Scenes(scenes, length, self.in_chans, _HELD_OUT_SEEDS.get(split))
+            augmenter = self._augmenter() if split == "train" else None
+            self.datasets[split] = _Scenes(scenes, length, self.in_chans, _HELD_OUT_SEEDS.get(split), augmenter)
         self.datasets["predict"] = self.datasets["test"]
+
+    def _augmenter(self) -> Augmenter | None:
+        if self.augmentation.changes_nothing:
+            return None
+        return Augmenter(self.augmentation, Fit(self.image_size, self.image_size), self.mean)
 
 
 class _Scenes(Dataset):
@@ -99,13 +111,17 @@ class _Scenes(Dataset):
         length: How many there are.
         in_chans: 3 for RGB, 1 for grey.
         seed: Of scenes that are always the same; None: their keys come from the sampler.
+        augmenter: How they vary; None: not at all.
     """
 
-    def __init__(self, scenes: SceneGenerator, length: int, in_chans: int, seed: int | None) -> None:
+    def __init__(
+        self, scenes: SceneGenerator, length: int, in_chans: int, seed: int | None, augmenter: Augmenter | None
+    ) -> None:
         self.scenes = scenes
         self.length = length
         self.in_chans = in_chans
         self.seed = seed
+        self.augmenter = augmenter
 
     def __len__(self) -> int:
         return self.length
@@ -125,13 +141,23 @@ class _Scenes(Dataset):
 
     def _samples(self, items: list[int] | list[tuple[int, int]]) -> list[Sample]:
         index, key = index_and_key(items)
-        scenes = self.scenes(sample_keys(self.seed, 0, index) if key is None else key)
-        keys = [None] * len(items) if key is None else key.tolist()
-        return [self._sample(*of_one) for of_one in zip(scenes, index.tolist(), keys, strict=True)]
+        scenes = map(self._item, self.scenes(sample_keys(self.seed, 0, index) if key is None else key))
+        if key is None:
+            return [self._sample(item, at) for item, at in zip(scenes, index.tolist(), strict=True)]
+        trained = zip(scenes, index.tolist(), key.tolist(), strict=True)
+        return [self._sample(self._varied(item, own_key), at, own_key) for item, at, own_key in trained]
 
-    def _sample(self, scene: Scene, index: int, key: int | None) -> Sample:
-        image: Tensor = with_channels(scene.image[None], self.in_chans)[0]
-        sides = scene.boxes[:, 2:] - scene.boxes[:, :2]
-        crowd = torch.zeros(len(sides), dtype=torch.bool)
-        size = (self.scenes.size, self.scenes.size)
-        return Sample(image, scene.boxes, scene.labels, crowd, sides.prod(1), size, index, key)
+    def _item(self, scene: Scene) -> Item:
+        image = with_channels(scene.image[None], self.in_chans)[0]
+        crowd = torch.zeros(len(scene.labels), dtype=torch.bool)
+        return item_of(image, scene.boxes, scene.labels, crowd, scene.masks)
+
+    def _varied(self, item: Item, key: int) -> Item:
+        return item if self.augmenter is None else self.augmenter(item, self._drawn, key)
+
+    def _drawn(self) -> Item:
+        key = torch.randint(2**63 - 1, (1,))
+        return self._item(self.scenes(key)[0])
+
+    def _sample(self, item: Item, index: int, key: int | None = None) -> Sample:
+        return sample_of(item, None, size_of(item), index, key)
