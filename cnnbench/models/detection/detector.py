@@ -45,7 +45,7 @@ class Detector(nn.Module):
             UserError: A target is missing or wrong.
         """
         canvas = tuple(images.shape[-2:])
-        extents = [canvas] * len(images) if sizes is None else [(height, width) for height, width in sizes.tolist()]
+        extents = extents_of(images, sizes)
         if not self.training:
             return self.detect(self.backbone(images), canvas, extents)
         targets = checked_targets(targets, images, self.num_classes)
@@ -67,6 +67,13 @@ class Detector(nn.Module):
     def detect(self, features: Sequence[Tensor], canvas: Size, extents: Sequence[Size]) -> list[Detections]:
         """Return what is found in each image; the arguments are those of `losses`."""
         raise NotImplementedError
+
+
+def extents_of(images: Tensor, sizes: Tensor | None) -> list[Size]:
+    """Return height and width of each image on its canvas: the whole of it where `sizes` (B, 2) is None."""
+    if sizes is None:
+        return [tuple(images.shape[-2:])] * len(images)
+    return [(height, width) for height, width in sizes.tolist()]
 
 
 def checked_targets(targets: Sequence[Target] | None, images: Tensor, num_classes: int) -> list[Target]:

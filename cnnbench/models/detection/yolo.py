@@ -243,5 +243,6 @@ register_detector(
             url="https://arxiv.org/abs/1506.02640",
         ),
         backbone={"strides": (8, 16, 32)},
+        predictors=("head.predictors.*",),
     )
 )
