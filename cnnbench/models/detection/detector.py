@@ -15,7 +15,8 @@ Size = tuple[int, int]
 class Detector(nn.Module):
     """A network that finds objects: losses while it is trained, detections afterwards.
 
-    A subclass writes `losses` and `detect`.
+    A subclass writes `losses`, `detect` and `answer`. Given images without data, on the meta device, it answers only:
+    nothing can be found in these, while shapes and costs can be told.
 
     Args:
         backbone: Makes feature maps of images.
@@ -29,7 +30,7 @@ class Detector(nn.Module):
 
     def forward(
         self, images: Tensor, targets: Sequence[Target] | None = None, sizes: Tensor | None = None
-    ) -> dict[str, Tensor] | list[Detections]:
+    ) -> dict[str, Tensor] | list[Detections] | tuple[Tensor, ...]:
         """Return the losses of a batch in training mode, what is found in its images in evaluation mode.
 
         Args:
@@ -39,11 +40,13 @@ class Detector(nn.Module):
 
         Returns:
             In training mode scalars by name, to be added up; in evaluation mode for each image `boxes` (N, 4), clipped
-            to it, `scores` (N,), falling, and `labels` (N,).
+            to it, `scores` (N,), falling, and `labels` (N,); of images without data what `answer` returns.
 
         Raises:
             UserError: A target is missing or wrong.
         """
+        if images.is_meta:
+            return self.answer(self.backbone(images))
         canvas = tuple(images.shape[-2:])
         extents = extents_of(images, sizes)
         if not self.training:
@@ -66,6 +69,10 @@ class Detector(nn.Module):
 
     def detect(self, features: Sequence[Tensor], canvas: Size, extents: Sequence[Size]) -> list[Detections]:
         """Return what is found in each image; the arguments are those of `losses`."""
+        raise NotImplementedError
+
+    def answer(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return what the heads make of feature maps, before it is told what to learn or what was found."""
         raise NotImplementedError
 
 

@@ -112,6 +112,12 @@ class FasterRCNN(Detector):
         proposals, _ = self.rpn(features, canvas, extents)
         return self.roi_heads.detect(self._cut_from(features), proposals, canvas, extents)
 
+    def answer(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return logits and offsets of each map's anchors, and of as many regions as are looked at in evaluation."""
+        logits, offsets = self.rpn.head(features)
+        count = len(features[0]) * self.rpn.post_nms_top_n[1]
+        return (*logits, *offsets, *self.roi_heads.answer(features[0].new_empty(count, *self.roi_heads.region_shape)))
+
     def _cut_from(self, features: Sequence[Tensor]) -> Sequence[Tensor]:
         return features[: self.backbone.body_levels]
 

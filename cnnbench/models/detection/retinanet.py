@@ -170,6 +170,11 @@ class RetinaNet(Detector):
         together = torch.cat(boxes), torch.cat(scores), torch.cat(labels)
         return suppressed(*together, self.nms_thresh, self.detections_per_img)
 
+    def answer(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the logits of each map, and then the offsets."""
+        logits, offsets = self.head(features)
+        return (*logits, *offsets)
+
 
 def focal_loss(logits: Tensor, truth: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """Return the sum of the focal losses (equation 5).

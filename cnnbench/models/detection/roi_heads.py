@@ -100,6 +100,7 @@ class RoIHeads(nn.Module):
         detections_per_img: int = 100,
     ) -> None:
         super().__init__()
+        self.region_shape = (in_channels, output_size, output_size)
         self.box_head = BoxHead(in_channels * output_size**2, representation_size)
         self.box_predictor = BoxPredictor(representation_size, num_classes)
         self.output_size, self.sampling_ratio, self.canonical_size = output_size, sampling_ratio, canonical_size
@@ -147,6 +148,10 @@ class RoIHeads(nn.Module):
         parts = zip(boxes.split(counts), logits.softmax(dim=-1).split(counts), extents, strict=True)
         return [self._of_image(*part) for part in parts]
 
+    def answer(self, cut: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (R, K + 1) and offsets (R, K + 1, 4) of regions (R, C, S, S), cut out of the maps."""
+        return self.box_predictor(self.box_head(cut))
+
     def _of_image(self, boxes: Tensor, scores: Tensor, extent: Size) -> Detections:
         region, label = torch.where(scores[:, 1:] > self.score_thresh)
         boxes = clip_boxes(boxes[region, label + 1], extent)
@@ -170,7 +175,7 @@ class RoIHeads(nn.Module):
         return regions, labels, wanted
 
     def _predicted(self, features: Sequence[Tensor], regions: Sequence[Tensor], canvas: Size) -> tuple[Tensor, Tensor]:
-        return self.box_predictor(self.box_head(self._cut(features, regions, canvas)))
+        return self.answer(self._cut(features, regions, canvas))
 
     def _cut(self, features: Sequence[Tensor], regions: Sequence[Tensor], canvas: Size) -> Tensor:
         """Return (R, C, S, S): each region cut out of the level that suits its size."""

@@ -111,8 +111,10 @@ class TorchvisionFasterRCNN(FasterRCNN):
 
     def forward(
         self, images: Tensor, targets: Sequence[Target] | None = None, sizes: Tensor | None = None
-    ) -> dict[str, Tensor] | list[Detections]:
+    ) -> dict[str, Tensor] | list[Detections] | tuple[Tensor, ...]:
         """Return losses or detections, see `Detector.forward`; a label of torchvision's is one more."""
+        if images.is_meta:
+            return self._answer(self.backbone(images))
         batch = ImageList(images, extents_of(images, sizes))
         wanted = None
         if self.training:
@@ -124,6 +126,12 @@ class TorchvisionFasterRCNN(FasterRCNN):
         if self.training:
             return {**losses, **of_proposals}
         return [{**of_image, "labels": of_image["labels"] - 1} for of_image in found]
+
+    def _answer(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        logits, offsets = self.rpn.head(list(features.values()))
+        first = features["0"]
+        regions = first.new_empty(len(first) * self.rpn._post_nms_top_n["testing"], first.shape[1], 7, 7)
+        return (*logits, *offsets, *self.roi_heads.box_predictor(self.roi_heads.box_head(regions)))
 
 
 class TorchvisionRetinaNet(RetinaNet):
@@ -158,8 +166,10 @@ class TorchvisionRetinaNet(RetinaNet):
 
     def forward(
         self, images: Tensor, targets: Sequence[Target] | None = None, sizes: Tensor | None = None
-    ) -> dict[str, Tensor] | list[Detections]:
+    ) -> dict[str, Tensor] | list[Detections] | tuple[Tensor, ...]:
         """Return losses or detections, see `Detector.forward`."""
+        if images.is_meta:
+            return tuple(self.head(list(self.backbone(images).values())).values())
         batch = ImageList(images, extents_of(images, sizes))
         wanted = checked_targets(targets, images, self.num_classes) if self.training else None
         features = list(self.backbone(images).values())

@@ -193,6 +193,10 @@ class YOLO(Detector):
             found.append(suppressed(boxes[keep], scores[pairs], labels, self.nms_thresh, self.detections_per_img))
         return found
 
+    def answer(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the raw numbers (B, H, W, A, 5 + num_classes) of each map."""
+        return tuple(self.head(features))
+
 
 def decode(raw: Tensor, cells: Tensor, stride: Tensor, anchors: Tensor) -> Tensor:
     """Return the boxes (M, 4) that a head's numbers stand for.
