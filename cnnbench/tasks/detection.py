@@ -1,7 +1,6 @@
 """Object detection: losses of a detector over any backbone, COCO's average precision, predictions."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +11,8 @@ from cnnbench.data.base import counted
 from cnnbench.data.detection.base import DetectionDataModule
 from cnnbench.data.detection.samples import in_original_pixels, targets_of, truth_of
 from cnnbench.errors import UserError
-from cnnbench.models import load_weights, pretrained_cfg
-from cnnbench.models.detection import create_detector
+from cnnbench.models import pretrained_cfg
+from cnnbench.models.detection import backbone_of, create_detector
 from cnnbench.tasks.average_precision import AveragePrecision, Boxes
 from cnnbench.tasks.base import Task
 from cnnbench.tasks.optim import OptimConfig
@@ -28,10 +27,12 @@ class DetectionTask(Task):
     image counts once, whatever the number of processes; a figure of which there are no objects is left out.
 
     Args:
-        name: Name of the detector: `yolo`, `retinanet` or `faster_rcnn`.
+        name: Name of the detector: `yolo`, `retinanet`, `faster_rcnn`, or one named after its backbone too, such as
+            `faster_rcnn_resnet50_fpn`.
         source: Who wrote its neck and heads: `cnnbench` (ours) or `torchvision`.
-        backbone: Name of the network that it stands on, as `python -m cnnbench models` lists them.
+        backbone: Name of the network that it stands on, as `python -m cnnbench models` lists them; None: resnet50.
         backbone_source: Who wrote that: `cnnbench` (ours) or `timm`.
+        pretrained: Start from the published weights of the whole detector, where its name is of one that has some.
         pretrained_backbone: Start from the published weights of the backbone.
         weights: Start from the weights of a whole detector in this file, `.safetensors`, `.pth` or a run's checkpoint.
         num_classes: Number of classes; None: the data module tells.
@@ -52,8 +53,9 @@ class DetectionTask(Task):
         self,
         name: str,
         source: str = "cnnbench",
-        backbone: str = "resnet50",
+        backbone: str | None = None,
         backbone_source: str = "cnnbench",
+        pretrained: bool = False,
         pretrained_backbone: bool = False,
         weights: str | None = None,
         num_classes: int | None = None,
@@ -64,10 +66,10 @@ class DetectionTask(Task):
         channels_last: bool = False,
     ) -> None:
         super().__init__(
-            *(name, source, pretrained_backbone, weights, num_classes, in_chans),
-            *(model_args, optim, compile, channels_last),
+            *(name, source, pretrained, weights, num_classes, in_chans, model_args, optim, compile, channels_last),
             backbone=backbone,
             backbone_source=backbone_source,
+            pretrained_backbone=pretrained_backbone,
         )
 
     def forward(
@@ -91,22 +93,35 @@ class DetectionTask(Task):
 
     def network_builder(self) -> Callable[..., nn.Module]:
         """Return what builds the detector."""
-        return partial(
-            _create,
-            self.hparams.name,
-            source=self.hparams.source,
-            backbone=self.hparams.backbone,
-            backbone_source=self.hparams.backbone_source,
+        return self._create_detector
+
+    def _create_detector(self, pretrained: bool, weights: str | None, **kwargs: Any) -> nn.Module:
+        hparams = self.hparams
+        has_weights = pretrained or weights or (self._trainer is not None and self.trainer.ckpt_path)
+        return create_detector(
+            hparams.name,
+            source=hparams.source,
+            backbone=hparams.backbone,
+            backbone_source=hparams.backbone_source,
+            pretrained=pretrained,
+            pretrained_backbone=hparams.pretrained_backbone and not has_weights,
+            weights=weights,
+            **kwargs,
         )
 
     def published_cfg(self) -> dict[str, Any]:
         """Return what images the backbone was published for."""
-        return pretrained_cfg(self.hparams.backbone, self.hparams.backbone_source)
+        return pretrained_cfg(self.backbone, self.hparams.backbone_source)
+
+    @property
+    def backbone(self) -> str:
+        """Name of the network that the detector stands on."""
+        return self.hparams.backbone or backbone_of(self.hparams.name)
 
     @property
     def title(self) -> str:
         """What is trained, and who wrote it."""
-        return f"{super().title} over {self.hparams.backbone} ({self.hparams.backbone_source})"
+        return f"{super().title} over {self.backbone} ({self.hparams.backbone_source})"
 
     def compiled_parts(self) -> list[nn.Module]:
         """Return the backbone; what follows it depends on what is in the images."""
@@ -162,10 +177,9 @@ class DetectionTask(Task):
         self._log_precision("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record what the weights belong to, under the names of this task's arguments."""
+        """Record what the weights belong to."""
         super().on_save_checkpoint(checkpoint)
-        hparams = checkpoint["hyper_parameters"]
-        hparams["pretrained_backbone"] = hparams.pop("pretrained")
+        checkpoint["hyper_parameters"]["pretrained_backbone"] = False  # its own take their place
 
     def _evaluate(self, batch: dict[str, Tensor], stage: str) -> dict[str, Any]:
         rows = counted(batch)
@@ -189,10 +203,3 @@ class DetectionTask(Task):
     @property
     def _class_names(self) -> list[str]:
         return list(getattr(self._data, "class_names", map(str, range(self.hparams.num_classes))))
-
-
-def _create(name: str, *, pretrained: bool, weights: str | None, class_names: Any = None, **kwargs: Any) -> nn.Module:
-    network = create_detector(name, pretrained_backbone=pretrained and weights is None, **kwargs)
-    if weights is not None:
-        load_weights(network, weights, class_names=class_names)
-    return network

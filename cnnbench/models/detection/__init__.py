@@ -8,7 +8,7 @@ from pkgutil import iter_modules
 
 from cnnbench.models.detection.anchors import cluster_anchors
 from cnnbench.models.detection.detector import Detections, Detector, Target
-from cnnbench.models.detection.registry import create_detector, detector_info, list_detectors
+from cnnbench.models.detection.registry import backbone_of, create_detector, detector_info, list_detectors
 
 for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
@@ -17,6 +17,7 @@ __all__ = [
     "Detections",
     "Detector",
     "Target",
+    "backbone_of",
     "cluster_anchors",
     "create_detector",
     "detector_info",

@@ -12,6 +12,58 @@ ITERATIONS = 100  # of each, at most
 MOST_SIZES = 20_000  # that are looked at
 
 
+class AnchorGenerator:
+    """The same boxes around every position of a feature map (Ren et al. 2015, https://arxiv.org/abs/1506.01497, 3.1.1).
+
+    Args:
+        sizes: For each map the sides in pixels of its square anchors; the others have their areas.
+        aspect_ratios: Heights over widths.
+    """
+
+    def __init__(self, sizes: Sequence[Sequence[float]], aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)) -> None:
+        counts = {len(of_map) for of_map in sizes}
+        if len(counts) != 1 or 0 in counts or not aspect_ratios:
+            raise UserError(f"each feature map needs as many anchor sizes, not {sizes!r}")
+        if not all(number > 0 for of_map in (*sizes, aspect_ratios) for number in of_map):
+            raise UserError(f"anchor sizes and aspect ratios are above 0, not {sizes!r} and {aspect_ratios!r}")
+        self.cells = [_around_zero(of_map, aspect_ratios) for of_map in sizes]
+
+    @property
+    def count(self) -> int:
+        """Anchors at each position."""
+        return len(self.cells[0])
+
+    def __call__(self, maps: Sequence[Tensor], canvas: tuple[int, int]) -> list[Tensor]:
+        """Return for each map the anchors (H W count, 4), row by row, in the precision of the maps, float32 at least.
+
+        Args:
+            maps: (B, C, H, W) each.
+            canvas: Height and width of the images.
+
+        Raises:
+            UserError: There are more or fewer maps than sizes were given for.
+        """
+        if len(maps) != len(self.cells):
+            raise UserError(f"there are anchor sizes for {len(self.cells)} feature maps, and {len(maps)} feature maps")
+        return [self._of_map(x, cell, canvas) for x, cell in zip(maps, self.cells, strict=True)]
+
+    def _of_map(self, x: Tensor, cell: Tensor, canvas: tuple[int, int]) -> Tensor:
+        (rows, columns), (height, width) = x.shape[-2:], canvas
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        top = torch.arange(rows, dtype=dtype, device=x.device) * (height // rows)
+        left = torch.arange(columns, dtype=dtype, device=x.device) * (width // columns)
+        corners = torch.stack((left.expand(rows, columns), top[:, None].expand(rows, columns)), dim=-1)
+        return (corners.repeat(1, 1, 2)[:, :, None] + cell.to(corners)).view(-1, 4)
+
+
+def _around_zero(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Tensor:
+    """Return the anchors (count, 4) of one position, in whole pixels: all sizes of a ratio, then the next ratio's."""
+    ratios = torch.tensor(aspect_ratios, dtype=torch.float32).sqrt()[:, None]
+    sides = torch.tensor(sizes, dtype=torch.float32)
+    width, height = (sides / ratios).flatten() / 2, (sides * ratios).flatten() / 2
+    return torch.stack((-width, -height, width, height), dim=1).round()
+
+
 def cluster_anchors(sizes: Tensor, count: int, seed: int = 0) -> Tensor:
     """Return anchors that resemble the boxes of a data set: k-means whose distance is 1 - IoU.
 

@@ -23,6 +23,7 @@ class Backbone(nn.Module):
 
     Attributes:
         out_channels: Channels of each map that `forward` returns, finest first.
+        body_levels: How many of these maps there are without those that the pyramid adds.
     """
 
     def __init__(self, body: nn.Module, fpn: FPN | None = None) -> None:
@@ -31,15 +32,39 @@ class Backbone(nn.Module):
         self.fpn = fpn
         channels = body.feature_info.channels()
         extra = getattr(fpn, "extra_blocks", None)
-        levels = len(channels) + (extra.count if extra is not None else 0)
+        self.body_levels = len(channels)
+        levels = self.body_levels + (extra.count if extra is not None else 0)
         self.out_channels: list[int] = channels if fpn is None else [fpn.out_channels] * levels
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps (B, C_l, H_l, W_l) of images (B, C, H, W), finest first."""
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Return the classifier's own maps (B, C_l, H_l, W_l) of images (B, C, H, W), finest first."""
         maps = self.body(images)
         if getattr(self.body, "output_fmt", "NCHW") == "NHWC":
             maps = [x.permute(0, 3, 1, 2).contiguous() for x in maps]
+        return maps
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps (B, C_l, H_l, W_l) of images (B, C, H, W), finest first."""
+        maps = self.maps(images)
         return maps if self.fpn is None else self.fpn(maps)
+
+    def common_channels(self, detector: str, anchor_levels: int) -> int:
+        """Return the width that all maps have, for heads that all maps share.
+
+        Args:
+            detector: Whose heads.
+            anchor_levels: Maps that there are anchors for.
+
+        Raises:
+            UserError: The maps have several widths, or there are more or fewer than anchors.
+        """
+        if len(set(self.out_channels)) > 1:
+            widths = ", ".join(map(str, self.out_channels))
+            raise UserError(f"{detector} needs feature maps of one width, not of {widths}: give fpn_channels")
+        if len(self.out_channels) != anchor_levels:
+            maps = len(self.out_channels)
+            raise UserError(f"{detector} has anchor_sizes for {anchor_levels} feature maps, and there are {maps}")
+        return self.out_channels[0]
 
 
 def create_backbone(

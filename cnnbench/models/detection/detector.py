@@ -16,7 +16,8 @@ Size = tuple[int, int]
 class Detector(nn.Module):
     """A network that finds objects: losses while it is trained, detections afterwards.
 
-    A subclass writes `losses` and `detect`.
+    A subclass writes `losses`, `detect` and `answer`. Given images without data, on the meta device, it answers only:
+    nothing can be found in these, while shapes and costs can be told.
 
     Args:
         backbone: Makes feature maps of images.
@@ -30,7 +31,7 @@ class Detector(nn.Module):
 
     def forward(
         self, images: Tensor, targets: Sequence[Target] | None = None, sizes: Tensor | None = None
-    ) -> dict[str, Tensor] | list[Detections]:
+    ) -> dict[str, Tensor] | list[Detections] | tuple[Tensor, ...]:
         """Return the losses of a batch in training mode, what is found in its images in evaluation mode.
 
         Args:
@@ -40,13 +41,15 @@ class Detector(nn.Module):
 
         Returns:
             In training mode scalars by name, to be added up; in evaluation mode for each image `boxes` (N, 4), clipped
-            to it, `scores` (N,), falling, and `labels` (N,).
+            to it, `scores` (N,), falling, and `labels` (N,); of images without data what `answer` returns.
 
         Raises:
             UserError: A target is missing or wrong.
         """
+        if images.is_meta:
+            return self.answer(self.backbone(images))
         canvas = tuple(images.shape[-2:])
-        extents = [canvas] * len(images) if sizes is None else [(height, width) for height, width in sizes.tolist()]
+        extents = extents_of(images, sizes)
         if not self.training:
             return self.detect(self.backbone(images), canvas, extents)
         targets = checked_targets(targets, images, self.num_classes)
@@ -69,6 +72,10 @@ class Detector(nn.Module):
         """Return what is found in each image; the arguments are those of `losses`."""
         raise NotImplementedError
 
+    def answer(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return what the heads make of feature maps, before it is told what to learn or what was found."""
+        raise NotImplementedError
+
     def get_classifier(self) -> list[nn.Module]:
         """Return what is no part of the classifier that the detector stands on: pyramid and heads."""
         heads = [module for name, module in self.named_children() if name != "backbone"]
@@ -84,6 +91,13 @@ class Detector(nn.Module):
             name = info["module"].replace(".", "_")
             info["module"] = f"backbone.body.{name if name in flat else info['module']}"
         return infos
+
+
+def extents_of(images: Tensor, sizes: Tensor | None) -> list[Size]:
+    """Return height and width of each image on its canvas: the whole of it where `sizes` (B, 2) is None."""
+    if sizes is None:
+        return [tuple(images.shape[-2:])] * len(images)
+    return [(height, width) for height, width in sizes.tolist()]
 
 
 def checked_targets(targets: Sequence[Target] | None, images: Tensor, num_classes: int) -> list[Target]:

@@ -193,6 +193,10 @@ class YOLO(Detector):
             found.append(suppressed(boxes[keep], scores[pairs], labels, self.nms_thresh, self.detections_per_img))
         return found
 
+    def answer(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the raw numbers (B, H, W, A, 5 + num_classes) of each map."""
+        return tuple(self.head(features))
+
 
 def decode(raw: Tensor, cells: Tensor, stride: Tensor, anchors: Tensor) -> Tensor:
     """Return the boxes (M, 4) that a head's numbers stand for.
@@ -243,5 +247,6 @@ register_detector(
             url="https://arxiv.org/abs/1506.02640",
         ),
         backbone={"strides": (8, 16, 32)},
+        predictors=("head.predictors.*",),
     )
 )
