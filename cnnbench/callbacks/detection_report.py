@@ -5,12 +5,9 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
-from torchvision.io import decode_jpeg, encode_jpeg
 
 from cnnbench.callbacks.best_report import BestReport
-from cnnbench.callbacks.pictures import shown
-
-_QUALITY = 90  # of the JPEGs that checkpoints hold
+from cnnbench.callbacks.pictures import packed, shown, unpacked
 
 
 class DetectionReport(BestReport):
@@ -40,7 +37,7 @@ class DetectionReport(BestReport):
                 image = shown(batch["image"][place][:, :height, :width], data.mean, data.std)
                 borders = batch["original_size"][place].flip(0).repeat(2)
                 boxes = {"found": _relative(found, borders), "there": _relative(there, borders)}
-                self._kept.append({"index": index, "image": encode_jpeg(image, _QUALITY), **boxes})
+                self._kept.append({"index": index, "image": packed(image), **boxes})
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather over the processes."""
@@ -62,7 +59,7 @@ class DetectionReport(BestReport):
         return {
             "val/detections": [
                 wandb.Image(
-                    decode_jpeg(kept["image"]).permute(1, 2, 0).squeeze(2).numpy(),
+                    unpacked(kept["image"]),
                     caption=data.index_name("val", kept["index"]),
                     boxes={
                         "predictions": {"box_data": _box_data(kept["found"], names), "class_labels": names},

@@ -8,13 +8,10 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torchvision.io import write_jpeg
 
 from cnnbench.callbacks.atomic import written_whole
-from cnnbench.callbacks.pictures import shown, with_boxes
+from cnnbench.callbacks.pictures import shown, with_boxes, write_jpeg
 from cnnbench.errors import UserError
-
-_QUALITY = 90  # of the JPEGs
 
 
 class DetectionWriter(Callback):
@@ -54,7 +51,7 @@ class DetectionWriter(Callback):
             self._images[index] = image, self._annotations(image["id"], found)
             if self.pictures is None or index < self.pictures:
                 picture = self._drawn(batch, place, found, data)
-                write_jpeg(picture, str(self.directory / "pictures" / _file(index, name)), quality=_QUALITY)
+                write_jpeg(picture, self.directory / "pictures" / _file(index, name))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather the detections of all processes and write them."""
