@@ -9,12 +9,8 @@ from forked import run_forked
 from PIL import Image
 
 TINY = (
-    *(
-        "--model.backbone",
-        "mini_resnet",
-        "--model.model_args",
-        "{strides: [4], fpn_channels: 16, anchors: [[8, 12], [16, 24]], score_thresh: 0.0}",
-    ),
+    *("--model.backbone", "mini_resnet"),
+    *("--model.model_args", "{strides: [4], fpn_channels: 16, anchors: [[8, 12], [16, 24]], score_thresh: 0.0}"),
     *("--data.image_size", 48, "--data.object_size", "[12, 24]", "--data.objects", "[0, 3]", "--data.batch_size", 4),
     *("--data.train_scenes", 16, "--data.val_scenes", 5, "--data.test_scenes", 7, "--trainer.log_every_n_steps", 1),
 )
