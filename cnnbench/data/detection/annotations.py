@@ -109,11 +109,11 @@ def gathered(
     return Annotations(objects, np.bincount(image[order], minlength=len(sizes)), sizes)
 
 
-def left_out(has_size: np.ndarray, name: Callable[[int], str]) -> str:
-    """Return what a user is to know of boxes without a size; empty where there is none."""
+def left_out(has_size: np.ndarray, name: Callable[[int], str]) -> list[str]:
+    """Return what a user is to know of boxes without a size."""
     if has_size.all():
-        return ""
-    return f"left out {(~has_size).sum()} boxes of width or height 0, such as {name(int(has_size.argmin()))}"
+        return []
+    return [f"left out {(~has_size).sum()} boxes of width or height 0, such as {name(int(has_size.argmin()))}"]
 
 
 @dataclass(frozen=True)

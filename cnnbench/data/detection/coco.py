@@ -12,6 +12,7 @@ from torchvision.datasets import CocoDetection
 from cnnbench.data.detection.annotations import XYWH, XYXY, Annotations, corners, gathered, left_out
 from cnnbench.data.detection.augment import DetectionAugmentation
 from cnnbench.data.detection.files import FLIPPED, DetectionFilesDataModule, Split
+from cnnbench.data.file_index import EXTENSIONS
 from cnnbench.errors import UserError
 
 
@@ -90,7 +91,7 @@ class COCODataModule(DetectionFilesDataModule):
         images = _images(parsed, file, folder)
         annotations, without_size = _annotations(parsed, file, images, list(categories))
         files = [folder / image["file_name"] for image in images]
-        return Split(files, parsed.ids, annotations, without_size)
+        return Split(files, parsed.ids, annotations, [*_unlisted(images, file, folder), *without_size])
 
     def _known_categories(self) -> dict[int, str]:
         if self._categories is None:
@@ -122,7 +123,10 @@ def _parsed(file: Path, folder: Path) -> CocoDetection:
     init_as_pycocotools()  # which torchvision reads COCO by
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it reports each step
-            return CocoDetection(folder, str(file))
+            parsed = CocoDetection(folder, str(file))
+        for key in ("images", "annotations", "categories"):
+            parsed.coco.dataset[key]
+        return parsed
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise UserError(
@@ -157,9 +161,18 @@ def _images(parsed: CocoDetection, file: Path, folder: Path) -> list[dict[str, A
     return images
 
 
+def _unlisted(images: list[dict[str, Any]], file: Path, folder: Path) -> list[str]:
+    """Return what a user is to know of images without annotations."""
+    found = {path.name for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS}
+    others = sorted(found - {image["file_name"] for image in images})
+    return (
+        [f"left out {len(others)} images of {folder} that {file} does not list, such as {others[0]}"] if others else []
+    )
+
+
 def _annotations(
     parsed: CocoDetection, file: Path, images: list[dict[str, Any]], category_ids: list[int]
-) -> tuple[Annotations, str]:
+) -> tuple[Annotations, list[str]]:
     """Return the objects, and what was left out."""
     written = parsed.coco.dataset["annotations"]
     place = {image["id"]: at for at, image in enumerate(images)}

@@ -97,18 +97,17 @@ class DetectionFiles(Dataset):
         path, objects = self.files[index], self.annotations[index]
         with encoded_image(path, self.decoder) as file:
             height, width = file.height, file.width
-            self._check_size(index, height, width)
             scale = scale_for(width, height, times * min(self.fit.size(height, width)))
             pixels = file.pixels((0, 0, width, height), self.in_chans, scale)
+        self._check_size(index, height, width)
         boxes = objects.boxes * _each_side(pixels, height, width)
         return item_of(pixels, boxes, objects.labels, objects.crowd), (height, width)
 
     def _check_size(self, index: int, height: int, width: int) -> None:
         expected = tuple(self.annotations.sizes[index].tolist())
         if any(expected) and expected != (height, width):
-            turned = " (its EXIF data turn it)" if expected == (width, height) else ""
             raise AnnotatedImageError(
-                f"{self.files[index]} has {width}x{height} pixels{turned}, its annotations are of "
+                f"{self.files[index]} has {width}x{height} pixels upright, its annotations are of "
                 f"{expected[1]}x{expected[0]}"
             )
 

@@ -34,18 +34,18 @@ class Split:
         files: Their paths.
         ids: What each is called in COCO's format.
         annotations: Of each.
-        left_out: What a user is to know of annotations that are no objects; empty: nothing.
+        notes: What a user is to know of what was left out.
     """
 
     files: Sequence[Path]
     ids: Sequence[int | str]
     annotations: Annotations
-    left_out: str = ""
+    notes: Sequence[str] = ()
 
     def subset(self, images: np.ndarray) -> "Split":
         """Return the images at these places, in this order."""
         files, ids = ([values[i] for i in images] for values in (self.files, self.ids))
-        return Split(files, ids, self.annotations.subset(images), self.left_out)
+        return Split(files, ids, self.annotations.subset(images), self.notes)
 
 
 class DetectionFilesDataModule(DetectionDataModule):
@@ -135,8 +135,8 @@ class DetectionFilesDataModule(DetectionDataModule):
         found = self.read(split)
         if not len(found.files):
             raise UserError(f"{self.root}: no images in the {split} set")
-        if found.left_out and self._processes()[1] == 0:
-            print(found.left_out, file=sys.stderr)
+        if found.notes and self._processes()[1] == 0:
+            print(*found.notes, sep="\n", file=sys.stderr)
         if split != "train" or self.empty_images:
             return found
         images = found.annotations.with_objects()

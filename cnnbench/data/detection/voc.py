@@ -85,36 +85,36 @@ class VOCDataModule(DetectionFilesDataModule):
     def prepare_data(self) -> None:
         """Download what is not there, if that is asked for."""
         for name in dict.fromkeys(name for names in self.sets.values() for name in names):
-            year, _ = _year_and_set(name)
-            if self.download and not self._list(name).is_file():
+            if self.download and self._found(name) is None:
                 print(f"downloading VOC {name} to {self.root}", flush=True)
                 try:
                     VOCDetection(self.root, *_year_and_set(name), download=True)
                 except (OSError, RuntimeError) as error:
-                    raise UserError(f"VOC {year} cannot be downloaded: {' '.join(str(error).split())}") from error
+                    raise UserError(f"VOC {name} cannot be downloaded: {' '.join(str(error).split())}") from error
 
     def read(self, split: str) -> Split:
         """Read the lists of the split's sets, and the annotations of each image in them."""
         files, annotations = [], []
         for name in self.sets[split]:
-            found = self._of_set(name)
+            found = self._found(name)
+            if found is None:
+                year, own = _year_and_set(name)
+                wanted = self.root / "VOCdevkit" / f"VOC{year}" / "ImageSets/Main" / f"{own}.txt"
+                raise UserError(f"no {wanted}: set download to true, or root to the folder that has VOCdevkit")
             files += map(Path, found.images)
             annotations += map(Path, found.annotations)
         missing = [path for path in (*annotations, *files) if not path.is_file()]
         if missing:
-            listed = ", ".join(str(self._list(name)) for name in self.sets[split])
-            raise UserError(f"{listed} lists {len(missing)} files that are not there, such as {missing[0]}")
+            sets = " and ".join(self.sets[split])
+            raise UserError(f"{self.root}: {sets} list {len(missing)} files that are not there, such as {missing[0]}")
         return Split(files, [path.stem for path in files], *_annotations(annotations, self.class_names))
 
-    def _of_set(self, name: str) -> VOCDetection:
-        if not self._list(name).is_file():
-            raise UserError(f"no {self._list(name)}: set download to true, or root to the folder that has VOCdevkit")
-        return VOCDetection(self.root, *_year_and_set(name))
-
-    def _list(self, name: str) -> Path:
-        """Return the file that lists a set's images."""
-        year, own = _year_and_set(name)
-        return self.root / "VOCdevkit" / f"VOC{year}" / "ImageSets" / "Main" / f"{own}.txt"
+    def _found(self, name: str) -> VOCDetection | None:
+        """Return a set, or None where its folder or its list is not there."""
+        try:
+            return VOCDetection(self.root, *_year_and_set(name))
+        except (RuntimeError, FileNotFoundError):
+            return None
 
 
 def _year_and_set(name: str) -> tuple[str, str]:
@@ -125,7 +125,7 @@ def _year_and_set(name: str) -> tuple[str, str]:
     return year, own
 
 
-def _annotations(files: Sequence[Path], class_names: Sequence[str]) -> tuple[Annotations, str]:
+def _annotations(files: Sequence[Path], class_names: Sequence[str]) -> tuple[Annotations, list[str]]:
     """Read the objects of each image from its own file; say what was left out."""
     sizes, written, owner = [], [], []
     for place, file in enumerate(files):
