@@ -21,6 +21,7 @@ _PUBLIC = {
     "align": "cnnbench.compare.parity",
     "assert_parity": "cnnbench.compare.assertion",
     "ClassificationTask": "cnnbench.tasks",
+    "DetectionTask": "cnnbench.tasks",
     "OptimConfig": "cnnbench.tasks",
     "DigitsDataModule": "cnnbench.data",
     "MNISTDataModule": "cnnbench.data",

@@ -97,7 +97,7 @@ class RunProgress(ProgressBar):
         self._close()
         if self._epoch is None:
             return
-        shown = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+        shown = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/map", "val/map_50")
         values = {key: trainer.callback_metrics[key] for key in shown if key in trainer.callback_metrics}
         figures = "  ".join(f"{key} {value:.4f}" for key, value in values.items())
         self.print(f"epoch {self._epoch}  {figures}  {self._rate()}  {self._left(trainer)} left")

@@ -1,15 +1,14 @@
-"""What W&B shows at the end of a fit: confusion matrix, worst mistakes with their images, the best checkpoint."""
+"""What W&B shows at the end of a classifier's fit: confusion matrix, worst mistakes with their images."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from cnnbench.callbacks.tracking import QuietWandbLogger
+from cnnbench.callbacks.best_report import BestReport
+from cnnbench.callbacks.pictures import shown
 
 MAX_CLASSES = 100  # a confusion matrix of more is neither legible nor small
 
@@ -26,7 +25,7 @@ class Mistake:
     image: Tensor  # (C, H, W), normalised
 
 
-class WandbReport(Callback):
+class WandbReport(BestReport):
     """Keeps the confusion matrix and the worst mistakes of the best validation, and logs them when fit ends.
 
     Args:
@@ -34,9 +33,8 @@ class WandbReport(Callback):
     """
 
     def __init__(self, worst: int = 32) -> None:
+        super().__init__()
         self.worst = worst
-        self._best: tuple[int, Tensor, list[Mistake]] | None = None
-        self._best_score = -float("inf")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
@@ -78,48 +76,27 @@ class WandbReport(Callback):
             torch.distributed.all_gather_object(shares, self._mistakes)
             self._mistakes = self._worst([mistake for share in shares for mistake in share])
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep this validation if it is the best yet, as `best.ckpt` does."""
-        if trainer.sanity_checking or pl_module.monitor not in trainer.callback_metrics:
-            return
-        score = trainer.callback_metrics[pl_module.monitor].item()
-        score = score if pl_module.monitor_mode == "max" else -score
-        if score > self._best_score:
-            self._best_score = score
-            self._best = (trainer.current_epoch, self._confusion.cpu(), self._mistakes)
+    def collected(self) -> tuple[Tensor, list[Mistake]]:
+        """Return the confusion matrix and the worst mistakes."""
+        return self._confusion.cpu(), self._mistakes
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what was kept, for a run that goes on from a checkpoint."""
-        if self._best is None:
-            return {}
-        epoch, confusion, mistakes = self._best
-        kept = [asdict(mistake) for mistake in mistakes]
-        return {"score": self._best_score, "epoch": epoch, "confusion": confusion, "mistakes": kept}
+    def packed(self, collected: tuple[Tensor, list[Mistake]]) -> dict[str, Any]:
+        """Return both as tensors and plain values."""
+        confusion, mistakes = collected
+        return {"confusion": confusion, "mistakes": [asdict(mistake) for mistake in mistakes]}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take what the run had kept."""
-        if state_dict:
-            self._best_score = state_dict["score"]
-            mistakes = [Mistake(**mistake) for mistake in state_dict["mistakes"]]
-            self._best = (state_dict["epoch"], state_dict["confusion"], mistakes)
+    def unpacked(self, packed: dict[str, Any]) -> tuple[Tensor, list[Mistake]]:
+        """Return both as they were collected."""
+        return packed["confusion"], [Mistake(**mistake) for mistake in packed["mistakes"]]
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log what was kept, and, online, the best checkpoint."""
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, QuietWandbLogger)]
-        if not loggers or not trainer.is_global_zero or self._best is None:
-            return
-        logger = loggers[0]
-        epoch, confusion, mistakes = self._best
-        names = list(trainer.datamodule.class_names)
-        report = {"val/mistakes": _mistakes_table(mistakes, trainer.datamodule)}
+    def logged(self, collected: tuple[Tensor, list[Mistake]], data: Any) -> dict[str, Any]:
+        """Return the table of the mistakes and, of few enough classes, the chart of the matrix."""
+        confusion, mistakes = collected
+        names = list(data.class_names)
+        report = {"val/mistakes": _mistakes_table(mistakes, data)}
         if len(names) <= MAX_CLASSES:
             report["val/confusion_matrix"] = _confusion_chart(confusion, names)
-        checkpoint = trainer.checkpoint_callback
-        with logger.guarded("the report"), logger.staging():
-            logger.experiment.summary["best_epoch"] = epoch + 1
-            logger.experiment.log(report)
-            if logger.mode == "online" and checkpoint and Path(checkpoint.best_model_path).is_file():
-                _log_checkpoint(logger.experiment, Path(checkpoint.best_model_path), epoch)
+        return report
 
     def _worst(self, mistakes: list[Mistake]) -> list[Mistake]:
         return sorted(mistakes, key=lambda mistake: (-mistake.loss, mistake.index))[: self.worst]
@@ -141,12 +118,9 @@ def _confusion_chart(confusion: Tensor, names: list[str]) -> Any:
 def _mistakes_table(mistakes: list[Mistake], data: Any) -> Any:
     import wandb
 
-    mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (data.mean, data.std))
     rows = [
         [
-            wandb.Image(
-                ((mistake.image * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).squeeze(2).numpy()
-            ),
+            wandb.Image(shown(mistake.image, data.mean, data.std).permute(1, 2, 0).squeeze(2).numpy()),
             data.index_name("val", mistake.index),
             data.class_names[mistake.label],
             data.class_names[mistake.predicted],
@@ -156,12 +130,3 @@ def _mistakes_table(mistakes: list[Mistake], data: Any) -> Any:
         for mistake in mistakes
     ]
     return wandb.Table(columns=["image", "name", "label", "predicted", "probability", "loss"], data=rows)
-
-
-def _log_checkpoint(run: Any, path: Path, epoch: int) -> None:
-    """Upload the file from where it lies: wandb would copy it into two folders below the user's home."""
-    import wandb
-
-    artifact = wandb.Artifact(f"{run.id}-best", type="model", metadata={"epoch": epoch + 1})
-    artifact.add_file(str(path), policy="immutable", skip_cache=True)
-    run.log_artifact(artifact, aliases=["best"])

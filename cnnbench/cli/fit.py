@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from cnnbench.callbacks.atomic import remove_abandoned
 from cnnbench.callbacks.checkpoint import BestCheckpoint
 from cnnbench.callbacks.checkpoint_files import LAST
+from cnnbench.callbacks.detection_report import DetectionReport
 from cnnbench.callbacks.last_checkpoint import Interval, LastCheckpoint
 from cnnbench.callbacks.non_finite import StopOnNonFinite
 from cnnbench.callbacks.report import WandbReport
@@ -22,8 +23,11 @@ from cnnbench.cli.common import short_runs
 from cnnbench.cli.common.resume import last_checkpoint, resume_from
 from cnnbench.cli.common.run_directory import recipe_name
 from cnnbench.cli.common.trainer import RunCLI
+from cnnbench.tasks import ClassificationTask, DetectionTask
 from cnnbench.tasks.recipe.parser import Parser
 from cnnbench.tasks.recipe.trainer_settings import as_list
+
+_REPORTS = {ClassificationTask: WandbReport, DetectionTask: DetectionReport}  # to W&B
 
 
 def run(args: Sequence[str] | None) -> None:
@@ -103,7 +107,10 @@ class FitCLI(RunCLI):
         tracked = requested_wandb_mode(self._get(self.config, "wandb")) != "disabled"
         given = as_list(self._get(self.config_init, "trainer")["callbacks"])
         stops = [] if any(isinstance(callback, StopOnNonFinite) for callback in given) else [StopOnNonFinite()]
-        return [self._best, last, *stops, *([WandbReport()] if tracked else [])]
+        return [self._best, last, *stops, *(self._reports() if tracked else [])]
+
+    def _reports(self) -> list[Callback]:
+        return [report() for task, report in _REPORTS.items() if isinstance(self.model, task)]
 
     def how_to_resume(self) -> str:
         """Return the command that trains on, where there is a checkpoint."""

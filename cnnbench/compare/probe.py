@@ -25,7 +25,7 @@ def check_comparable(ours: Side, theirs: Side, size: Size) -> None:
             tensor; or the two have different numbers of classes.
     """
     shapes = [_output_shape(side, size) for side in (ours, theirs)]
-    if all(len(shape) == 2 for shape in shapes) and shapes[0] != shapes[1]:
+    if all(len(shape) == 2 for shape in shapes) and shapes[0][1] != shapes[1][1]:
         counts = [f"{side.label} has {shape[1]} classes" for side, shape in zip((ours, theirs), shapes, strict=True)]
         raise UserError(f"{' and '.join(counts)}: give both the same `num_classes`, where they take it")
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from cnnbench.compare.detectors import INPUT_SIZE, compared_detector, is_detector
 from cnnbench.errors import UserError, did_you_mean, first_line
 from cnnbench.models import create_model, model_info, pretrained_cfg
 from cnnbench.models.factory import SOURCES
@@ -103,6 +104,8 @@ def side(spec: Spec, num_classes: int | None = None) -> Side:
         raise UserError(f"unknown source {source!r} in {spec!r}{did_you_mean(source, SOURCES)}")
     if not slash and not is_registered(spec) and _is_import_path(spec):
         raise UserError(f"unknown model {spec!r}; did you mean {':'.join(spec.rsplit('.', 1))!r}?")
+    if is_detector(name) and source != "timm":
+        return Side(spec, partial(compared_detector, name, source, **arguments), INPUT_SIZE)
     cfg = pretrained_cfg(name, source)
     return _with_size(Side(spec, partial(create_model, name, source=source, **arguments)), cfg)
 
@@ -114,6 +117,8 @@ def reference_of(spec: Spec, num_classes: int | None = None) -> Side:
         UserError: It has no reference: say with which to compare it.
     """
     name = spec.removeprefix("cnnbench/") if isinstance(spec, str) else ""
+    if is_detector(name):
+        return side(f"torchvision/{name}", num_classes)
     if not is_registered(name) or "/" in name or ":" in name:
         raise UserError(
             f"{side(spec).label} has no reference of its own: name one with `against`, such as timm/resnet50"

@@ -1,6 +1,7 @@
 """Tasks: LightningModules that train a network by name on what a data module tells."""
 
 from cnnbench.tasks.classification import ClassificationTask
+from cnnbench.tasks.detection import DetectionTask
 from cnnbench.tasks.optim import OptimConfig
 
-__all__ = ["ClassificationTask", "OptimConfig"]
+__all__ = ["ClassificationTask", "DetectionTask", "OptimConfig"]

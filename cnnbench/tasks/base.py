@@ -90,6 +90,11 @@ class Task(Optimized, Recorded, ABC):
             images = images.contiguous(memory_format=torch.channels_last)
         return self.network(images)
 
+    @property
+    def title(self) -> str:
+        """What is trained, and who wrote it."""
+        return f"{self.hparams.name} ({self.hparams.source})"
+
     def running_figures(self) -> dict[str, Tensor]:
         """Return what the live bar shows of the running epoch beside the loss, by name; read a few times a second."""
         return {}
@@ -107,6 +112,10 @@ class Task(Optimized, Recorded, ABC):
             UserError: There is no such network.
         """
         return pretrained_cfg(self.hparams.name, self.hparams.source)
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """Return what `compile` compiles: the network, which is built."""
+        return [self.network]
 
     def check_data(self, data: LightningDataModule) -> None:
         """Refuse data that the network, which is built, cannot take."""
@@ -132,8 +141,10 @@ class Task(Optimized, Recorded, ABC):
         self._own_norms = _norms_with_a_forward_of_their_own(self.network)
         if self.device_mesh is not None:
             self._shard()
-        if self.hparams.compile and self.network._compiled_call_impl is None:
-            self.network.compile()  # in place: the keys of the state dict stay as they are
+        if self.hparams.compile:
+            for part in self.compiled_parts():
+                if part._compiled_call_impl is None:
+                    part.compile()  # in place: the keys of the state dict stay as they are
 
     def _shard(self) -> None:
         strategy = self.trainer.strategy

@@ -49,7 +49,7 @@ class Validation:
 def test_counts_and_mistakes(worst):
     validation, report = Validation(0), WandbReport(worst)
     validation.run(report, 0.5)
-    epoch, confusion, mistakes = report._best
+    epoch, (confusion, mistakes) = report._best
     predicted = validation.logits.argmax(1)
     assert epoch == 0
     assert confusion.tolist() == confusion_matrix(validation.labels, predicted).tolist()
@@ -69,7 +69,7 @@ def test_the_best_validation_is_kept():
     report = WandbReport()
     for epoch, (seed, score) in enumerate([(1, 0.5), (2, 0.75), (3, 0.75), (4, 0.6)]):
         Validation(seed).run(report, score, epoch)
-    epoch, confusion, _ = report._best
+    epoch, (confusion, _) = report._best
     best = Validation(2)
     assert epoch == 1  # the first of equals, as with checkpoints
     assert confusion.tolist() == confusion_matrix(best.labels, best.logits.argmax(1)).tolist()
@@ -82,10 +82,10 @@ def test_a_resumed_run_knows_the_best_validation_before_it(tmp_path):
     assert (tmp_path / "state").stat().st_size < 100_000  # the images, not the batches that they came in
     after.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
     Validation(2).run(after, 0.5, epoch=1)
-    epoch, confusion, mistakes = after._best
+    epoch, (confusion, mistakes) = after._best
     assert epoch == 0
-    assert torch.equal(confusion, before._best[1])
-    assert [mistake.index for mistake in mistakes] == [mistake.index for mistake in before._best[2]]
+    assert torch.equal(confusion, before._best[1][0])
+    assert [mistake.index for mistake in mistakes] == [mistake.index for mistake in before._best[1][1]]
     assert all(torch.equal(mistake.image, Validation(1).images[mistake.index]) for mistake in mistakes)
 
 

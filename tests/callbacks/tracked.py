@@ -75,18 +75,19 @@ def _forget_session() -> None:
     wbauth.unauthenticate_session(update_settings=False)
 
 
-def fit(root: Path, *words: str, **environment: Any) -> TrackedRun:
-    """Train LeNet-5 for a few steps, its run and W&B's files below `root`.
+def fit(root: Path, *words: str, recipe: Path = RECIPE, **environment: Any) -> TrackedRun:
+    """Train LeNet-5, or by another recipe, for a few steps, its run and W&B's files below `root`.
 
     Args:
         root: An empty directory.
         words: Further words of the command.
+        recipe: What is trained.
         environment: Variables beside those of `clean_environment`.
     """
     out, err = StringIO(), StringIO()
     options = ("--trainer.default_root_dir", str(root / "runs"), "--trainer.max_epochs", "2", *SHORT, *words)
     variables = {key: str(value) for key, value in environment.items()}
     with session(clean_environment(root / "home") | variables), redirect_stdout(out), redirect_stderr(err):
-        code = main(["fit", "--config", str(RECIPE), *options])
-    directories = list((root / "runs/lenet5").glob("*"))
+        code = main(["fit", "--config", str(recipe), *options])
+    directories = list((root / "runs" / recipe.stem).glob("*"))
     return TrackedRun(code, out.getvalue(), err.getvalue(), directories[0] if directories else None)

@@ -33,7 +33,7 @@ def is_ours_and_seeded(config):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_states_the_batch_that_its_rate_belongs_to(recipe):
     config = yaml.safe_load((CONFIGS / recipe).read_text())
-    processes = 8 if recipe.startswith("imagenet/") else 1
+    processes = 8 if recipe.startswith("imagenet/") or recipe.endswith(("_coco.yaml", "_voc.yaml")) else 1
     images = config["data"]["init_args"]["batch_size"] * processes * config["trainer"].get("accumulate_grad_batches", 1)
     assert config["model"]["init_args"]["optim"]["base_batch_size"] == images
 
@@ -64,6 +64,14 @@ def test_recipe_on_bundled_data_runs(command, recipe, saved):
     run = command("fit", "--config", CONFIGS / recipe, *FEW_STEPS, "--data.batch_size", 8)
     assert is_ours_and_seeded(yaml.safe_load(run.config.read_text()))
     assert {*saved} == {"best.ckpt", "last.ckpt"}
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.endswith("_digits.yaml")])
+def test_recipe_on_digit_scenes_runs(command, recipe, saved):
+    small = ("--data.batch_size", 4, "--data.train_scenes", 8, "--data.val_scenes", 4)
+    run = command("fit", "--config", CONFIGS / recipe, *FEW_STEPS, *small)
+    assert {*saved} == {"best.ckpt", "last.ckpt"}
+    assert len(run.curve("val/map")) == 1
 
 
 def test_recipe_for_mnist_runs(command, mnist):

@@ -1,6 +1,7 @@
 """A command that is given a checkpoint and no recipe: the checkpoint says what its model and its data are."""
 
 import argparse
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,17 @@ from typing import Any
 
 from packaging.version import Version
 
-from cnnbench import __version__
+import cnnbench
 from cnnbench.callbacks.checkpoint_files import read_checkpoint
 from cnnbench.errors import UserError
 from cnnbench.tasks.record import NORMALISATION
 
 _LINKED = ("compile", "channels_last")  # set by an option of the command's own
-_IMAGES = "cnnbench.ImageFolderDataModule"
+_FOLDERS = {  # of images, by task
+    "cnnbench.ClassificationTask": "cnnbench.ImageFolderDataModule",
+    "cnnbench.DetectionTask": "cnnbench.DetectionFolderDataModule",
+}
+_SHAPE = ("max_size", "letterbox")  # what a folder takes over of the run's data beside its normalisation
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,12 @@ class CheckpointAlone:
             raise UserError(f"{without}: {self._give_config}, or --data CLASS")
         if own is not None and self.data_class in (None, _name(own["class_path"])):
             return own
-        return _folder(record) if self.data_class == _name(_IMAGES) else None
+        return _folder(record) if self.data_class == _name(_folder_class(record)) else None
 
     def _check_version(self, record: dict[str, Any]) -> None:
         version = record.get("version", "0")
-        if Version(version) > Version(__version__):
-            written = f"{self.path} was written by cnnbench {version}, this is {__version__}"
+        if Version(version) > Version(cnnbench.__version__):
+            written = f"{self.path} was written by cnnbench {version}, this is {cnnbench.__version__}"
             raise UserError(f"{written}: update it, or {self._give_config}")
 
     @property
@@ -102,9 +107,18 @@ def recorded_class_names(path: Path) -> list[str] | None:
 
 def _folder(record: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a folder of images."""
-    settings = {key: record[key] for key in ("class_names", *NORMALISATION) if key in record}
+    class_path = _folder_class(record)
+    arguments = (record.get("data") or {}).get("init_args", {})
+    known = {key: arguments[key] for key in _SHAPE if key in arguments}
+    known |= {key: record[key] for key in ("class_names", *NORMALISATION) if key in record}
+    accepted = inspect.signature(getattr(cnnbench, _name(class_path))).parameters
+    settings = {key: value for key, value in known.items() if key in accepted}
     lists = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
-    return {"class_path": _IMAGES, "init_args": lists}
+    return {"class_path": class_path, "init_args": lists}
+
+
+def _folder_class(record: dict[str, Any]) -> str:
+    return _FOLDERS.get(record.get("task"), _FOLDERS["cnnbench.ClassificationTask"])
 
 
 def _name(class_path: str) -> str:

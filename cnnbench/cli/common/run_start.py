@@ -36,7 +36,7 @@ class RunStart(Callback):
         parameters = sum(parameter.numel() for parameter in pl_module.network.parameters())
         data = trainer.datamodule
         self.cli.say(
-            model=f"{pl_module.hparams.name} ({pl_module.hparams.source}), {parameters:,} parameters",
+            model=f"{pl_module.title}, {parameters:,} parameters",
             data=f"{type(data).__name__}, {len(data.datasets['train']):,} training and "
             f"{len(data.datasets['val']):,} validation images, {data.num_classes} classes",
             steps=f"{images:,} images a step, learning rate {pl_module.learning_rate:g}{scaled}",

@@ -1,0 +1,205 @@
+"""Object detection: losses of a detector over any backbone, COCO's average precision, predictions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor, nn
+
+from cnnbench.data.base import counted
+from cnnbench.data.detection.base import DetectionDataModule
+from cnnbench.data.detection.samples import in_original_pixels, targets_of, truth_of
+from cnnbench.errors import UserError
+from cnnbench.models import pretrained_cfg
+from cnnbench.models.detection import backbone_of, create_detector
+from cnnbench.tasks.average_precision import AveragePrecision, Boxes
+from cnnbench.tasks.base import Task
+from cnnbench.tasks.optim import OptimConfig
+
+
+class DetectionTask(Task):
+    """Boxes with a class and a score each.
+
+    Training logs `train/loss`, the sum, and each loss of the detector, `train/lr` and `train/grad_norm` every
+    `log_every_n_steps` steps. Evaluation logs COCO's average precision as `val/…` and `test/…`: `map`, `map_50`,
+    `map_75`, `map_small`, `map_medium`, `map_large` and `map_per_class/NAME`, in pixels of the original images. Each
+    image counts once, whatever the number of processes; a figure of which there are no objects is left out.
+
+    Args:
+        name: Name of the detector: `yolo`, `retinanet`, `faster_rcnn`, or one named after its backbone too, such as
+            `faster_rcnn_resnet50_fpn`.
+        source: Who wrote its neck and heads: `cnnbench` (ours) or `torchvision`.
+        backbone: Name of the network that it stands on, as `python -m cnnbench models` lists them; None: resnet50.
+        backbone_source: Who wrote that: `cnnbench` (ours) or `timm`.
+        pretrained: Start from the published weights of the whole detector, where its name is of one that has some.
+        pretrained_backbone: Start from the published weights of the backbone.
+        weights: Start from the weights of a whole detector in this file, `.safetensors`, `.pth` or a run's checkpoint.
+        num_classes: Number of classes; None: the data module tells.
+        in_chans: Channels of the images; None: the data module tells.
+        model_args: Further arguments of the detector, such as `{score_thresh: 0.1}`.
+        optim: Optimiser and schedule; None: AdamW with cosine decay.
+        compile: Compile the backbone, with its pyramid, with `torch.compile`.
+        channels_last: Keep weights and images in channels-last memory format.
+
+    Raises:
+        UserError: The detector, its backbone, a source or one of its arguments does not exist.
+    """
+
+    monitor = "val/map"
+    monitor_mode = "max"
+
+    def __init__(
+        self,
+        name: str,
+        source: str = "cnnbench",
+        backbone: str | None = None,
+        backbone_source: str = "cnnbench",
+        pretrained: bool = False,
+        pretrained_backbone: bool = False,
+        weights: str | None = None,
+        num_classes: int | None = None,
+        in_chans: int | None = None,
+        model_args: dict[str, Any] | None = None,
+        optim: OptimConfig | None = None,
+        compile: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(
+            *(name, source, pretrained, weights, num_classes, in_chans, model_args, optim, compile, channels_last),
+            backbone=backbone,
+            backbone_source=backbone_source,
+            pretrained_backbone=pretrained_backbone,
+        )
+
+    def forward(
+        self, images: Tensor, targets: list[Boxes] | None = None, sizes: Tensor | None = None
+    ) -> dict[str, Tensor] | list[Boxes]:
+        """Return the losses in training, the detections otherwise.
+
+        Args:
+            images: Normalised, (B, C, H, W).
+            targets: In training, `boxes` (N, 4), xyxy in pixels of the canvas, and `labels` (N,) of each image.
+            sizes: Height and width of what of each canvas is image, (B, 2); None: all.
+
+        Returns:
+            Losses by name; or for each image `boxes`, `scores` and `labels`, the highest score first.
+        """
+        if self.hparams.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.network(images, targets, sizes)
+
+    # ------------------------------------------------------------------ building
+
+    def network_builder(self) -> Callable[..., nn.Module]:
+        """Return what builds the detector."""
+        return self._create_detector
+
+    def _create_detector(self, pretrained: bool, weights: str | None, **kwargs: Any) -> nn.Module:
+        hparams = self.hparams
+        has_weights = pretrained or weights or (self._trainer is not None and self.trainer.ckpt_path)
+        return create_detector(
+            hparams.name,
+            source=hparams.source,
+            backbone=hparams.backbone,
+            backbone_source=hparams.backbone_source,
+            pretrained=pretrained,
+            pretrained_backbone=hparams.pretrained_backbone and not has_weights,
+            weights=weights,
+            **kwargs,
+        )
+
+    def published_cfg(self) -> dict[str, Any]:
+        """Return what images the backbone was published for."""
+        return pretrained_cfg(self.backbone, self.hparams.backbone_source)
+
+    @property
+    def backbone(self) -> str:
+        """Name of the network that the detector stands on."""
+        return self.hparams.backbone or backbone_of(self.hparams.name)
+
+    @property
+    def title(self) -> str:
+        """What is trained, and who wrote it."""
+        return f"{super().title} over {self.backbone} ({self.hparams.backbone_source})"
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """Return the backbone; what follows it depends on what is in the images."""
+        return [self.network.backbone]
+
+    def check_data(self, data: LightningDataModule) -> None:
+        """Refuse data without boxes."""
+        if not isinstance(data, DetectionDataModule):
+            raise UserError(f"{type(data).__name__} has no boxes for DetectionTask; DigitScenesDataModule has")
+
+    def configure_head(self, num_classes: int) -> None:
+        """Create the metrics of each stage."""
+        self.precisions = {stage: AveragePrecision() for stage in ("val", "test")}
+
+    # ------------------------------------------------------------------ steps
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return the sum of the detector's losses of the batch."""
+        losses = self(batch["image"], targets_of(batch), batch["size"])
+        loss = sum(losses.values())
+        if self.is_logging_step or self.trainer.is_last_batch:  # the last is shown, also in an epoch of few steps
+            logged = {"loss": loss, **losses}
+            self.log_dict({f"train/{name}": value.detach() for name, value in logged.items()}, sync_dist=True)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin anew."""
+        super().on_validation_epoch_start()
+        self.precisions["val"].reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin anew."""
+        self.precisions["test"].reset()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
+        """Keep what is found for the metrics; return it, of the images that count, and what is there."""
+        return self._evaluate(batch, "val")
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
+        """Keep what is found for the metrics; return it, of the images that count, and what is there."""
+        return self._evaluate(batch, "test")
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
+        """Return index (B,), and the detections of each image in its own pixels."""
+        return {"index": batch["index"][counted(batch)], "detections": self._detections(batch)}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the average precisions."""
+        self._log_precision("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the average precisions."""
+        self._log_precision("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record what the weights belong to."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["hyper_parameters"]["pretrained_backbone"] = False  # its own take their place
+
+    def _evaluate(self, batch: dict[str, Tensor], stage: str) -> dict[str, Any]:
+        rows = counted(batch)
+        detections, truths = self._detections(batch), truth_of(batch)[rows]
+        self.precisions[stage].update(batch["index"][rows].tolist(), detections, truths)
+        return {"detections": detections, "truths": truths}
+
+    def _detections(self, batch: dict[str, Tensor]) -> list[Boxes]:
+        """Return what is found in the images of a batch that count, in pixels of the original images."""
+        detections = self(batch["image"], sizes=batch["size"])
+        return in_original_pixels(detections, batch)[counted(batch)]
+
+    def _log_precision(self, stage: str) -> None:
+        figures = self.precisions[stage].compute(self._class_names)
+        if not figures and not self.trainer.sanity_checking:
+            raise UserError(f"there are no objects in the {stage} images: there is no average precision to tell")
+        for name, value in figures.items():
+            # equal in all processes: the greatest is exact, where a mean may round
+            self.log(f"{stage}/{name}", value, sync_dist=True, reduce_fx="max")
+
+    @property
+    def _class_names(self) -> list[str]:
+        return list(getattr(self._data, "class_names", map(str, range(self.hparams.num_classes))))

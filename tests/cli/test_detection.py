@@ -1,0 +1,109 @@
+"""Detection by the command line: train, test, predict, train on, in one process and in two."""
+
+import json
+
+import pytest
+import torch
+from faster_coco_eval import COCO
+from forked import run_forked
+from PIL import Image
+
+TINY = (
+    *("--model.backbone", "mini_resnet"),
+    *("--model.model_args", "{strides: [4], fpn_channels: 16, anchors: [[8, 12], [16, 24]], score_thresh: 0.0}"),
+    *("--data.image_size", 48, "--data.object_size", "[12, 24]", "--data.objects", "[0, 3]", "--data.batch_size", 4),
+    *("--data.train_scenes", 16, "--data.val_scenes", 5, "--data.test_scenes", 7, "--trainer.log_every_n_steps", 1),
+)
+
+
+@pytest.fixture(scope="module")
+def recipe(configs):
+    return ("--config", configs / "detection/yolo_digits.yaml", *TINY)
+
+
+@pytest.fixture(scope="module")
+def run(commands, tmp_path_factory):
+    return commands(tmp_path_factory.mktemp("detection"))
+
+
+@pytest.fixture(scope="module")
+def fitted(run, recipe):
+    return run("fit", *recipe, "--trainer.max_epochs", 2)
+
+
+@pytest.fixture
+def photos_in_a_folder(tmp_path, write_photo):
+    write_photo(tmp_path / "images/wide.jpg", 90, 40)
+    write_photo(tmp_path / "images/below/tall.png", 30, 70)
+    return tmp_path / "images"
+
+
+def test_fit_logs_each_loss_and_their_sum(fitted):
+    rows = [row for row in fitted.metrics if "train/loss" in row]
+    assert len(rows) == 8
+    for row in rows:
+        losses = [value for name, value in row.items() if name.startswith("train/loss_")]
+        assert len(losses) == 3
+        assert row["train/loss"] == pytest.approx(sum(losses), rel=1e-5)
+    assert all(0 <= row["val/map"] <= row["val/map_50"] <= 1 for row in fitted.metrics if "val/map" in row)
+
+
+def test_a_run_that_goes_on_is_the_run_that_went_through(fitted, run, recipe):
+    first = run("fit", *recipe, "--trainer.max_epochs", 1)
+    run("fit", *recipe, "--trainer.max_epochs", 2, "--ckpt_path", first.directory / "checkpoints/last.ckpt")
+    whole, resumed = (
+        torch.load(of.directory / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for of in (fitted, first)
+    )
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+    assert fitted.curve("train/loss") == first.curve("train/loss")
+
+
+def test_a_checkpoint_alone_is_tested_as_it_was_validated(fitted, run):
+    tested = run("validate", "--ckpt_path", fitted.best)
+    assert tested.curve("val/map") == [max(fitted.curve("val/map"))]
+    figures = run("test", "--ckpt_path", fitted.best).metrics[0]
+    assert {"test/map", "test/map_50", "test/map_75", "test/map_small"} <= figures.keys()
+    assert all(0 <= value <= 1 for name, value in figures.items() if name.startswith("test/"))  # never COCO's -1
+
+
+def test_a_checkpoint_alone_predicts_a_folder_of_images(fitted, run, photos_in_a_folder):
+    words = ("--data.root", photos_in_a_folder, "--threshold", 0)
+    written = run("predict", "--ckpt_path", fitted.best, *words).directory
+    coco = COCO(str(written / "images.json"))  # COCO's own reader
+    images = {image["file_name"]: image for image in coco.loadImgs(coco.getImgIds())}
+    assert {name.rpartition("/")[2]: (image["width"], image["height"]) for name, image in images.items()} == {
+        "wide.jpg": (90, 40),
+        "tall.png": (30, 70),
+    }
+    found = coco.loadRes(str(written / "predictions.json"))
+    for annotation in found.loadAnns(found.getAnnIds()):
+        x, y, width, height = annotation["bbox"]
+        image = coco.imgs[annotation["image_id"]]
+        assert min(x, y, width, height) >= 0
+        assert x + width <= image["width"] + 0.01 and y + height <= image["height"] + 0.01
+        assert 0 < annotation["score"] <= 1
+        assert coco.cats[annotation["category_id"]]["name"] in "0123456789"
+    assert found.anns
+    pictures = sorted((written / "pictures").iterdir())
+    assert len(pictures) == 2
+    assert all(max(Image.open(picture).size) >= 640 for picture in pictures)  # large enough to read the labels
+
+
+@pytest.mark.slow
+def test_two_processes_find_and_count_what_one_does(fitted, tmp_path):
+    """7 images in batches of 4: one process has 4 of them, the other 3."""
+    common = ("--ckpt_path", fitted.best, "--wandb", "disabled", "--trainer.accelerator", "cpu")
+    run_forked(
+        *(
+            (n, [name, *common, "--trainer.devices", n, "--trainer.default_root_dir", tmp_path / f"{name}-{n}"])
+            for name in ("test", "predict")
+            for n in (1, 2)
+        )
+    )
+    figures = [next((tmp_path / f"test-{n}").rglob("metrics.csv")).read_text() for n in (1, 2)]
+    assert figures[0] == figures[1]
+    for name in ("predictions.json", "images.json"):
+        alone, shared = (json.loads(next((tmp_path / f"predict-{n}").rglob(name)).read_text()) for n in (1, 2))
+        assert alone == shared
+    assert [len(list((tmp_path / f"predict-{n}").rglob("*.jpg"))) for n in (1, 2)] == [7, 7]

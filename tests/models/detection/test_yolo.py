@@ -1,0 +1,107 @@
+"""YOLO: what it is told to find, what its numbers stand for, and that it learns."""
+
+import pytest
+import torch
+
+from cnnbench.errors import UserError
+from cnnbench.models.detection import cluster_anchors, create_detector
+from cnnbench.models.detection.yolo import decode
+
+ANCHORS = [(8, 8), (16, 16), (32, 32)]
+NOTHING = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+
+
+def yolo(**kwargs):
+    torch.manual_seed(0)
+    return create_detector("yolo", backbone="resnet18", num_classes=3, fpn_channels=16, anchors=ANCHORS, **kwargs)
+
+
+def targets(*boxes):
+    return {"boxes": torch.tensor(boxes, dtype=torch.float32), "labels": torch.arange(len(boxes)) % 3}
+
+
+def raw_of(head, box, label, cell, anchor, stride):
+    """The numbers that stand for a box, by the inverse of the formulas of Scaled-YOLOv4."""
+    x1, y1, x2, y2 = box
+    centre = torch.tensor([(x1 + x2) / 2, (y1 + y2) / 2]) / stride - torch.tensor(cell, dtype=torch.float32)
+    size = torch.tensor([x2 - x1, y2 - y1]) / torch.tensor(anchor, dtype=torch.float32)
+    return torch.cat((((centre + 0.5) / 2).logit(), (size.sqrt() / 2).logit()))
+
+
+def test_an_object_is_decoded_where_its_numbers_say():
+    box = (20.0, 9.0, 44.0, 33.0)
+    raw = raw_of(None, box, 1, (4, 2), (32, 32), 8)
+    decoded = decode(raw[None], torch.tensor([[4, 2]]), torch.tensor([8.0, 8.0]), torch.tensor([[32, 32]]))
+    torch.testing.assert_close(decoded[0], torch.tensor(box))
+
+
+def test_losses_vanish_where_the_head_says_the_truth_and_the_truth_is_found(monkeypatch):
+    network = yolo(score_thresh=0.5)
+    x, truth = torch.zeros(2, 3, 64, 96), [targets((20.0, 9.0, 44.0, 33.0), (60.0, 30.0, 68.0, 38.0)), NOTHING]
+    raw = [torch.full((2, 64 // s, 96 // s, 1, 8), -20.0) for s in (8, 16, 32)]
+    monkeypatch.setattr(network.head, "forward", lambda features: raw)
+    for level, (stride, side) in enumerate(zip((8, 16, 32), (8, 16, 32), strict=True)):
+        found = network._matches(level, raw[level], (64, 96), truth[0]["boxes"], torch.zeros(2, dtype=torch.int64))
+        for row, column, owner in zip(found.row.tolist(), found.column.tolist(), found.object.tolist(), strict=True):
+            numbers = raw[level][0, row, column, 0]
+            numbers[:4] = raw_of(None, truth[0]["boxes"][owner].tolist(), owner, (column, row), (side, side), stride)
+            numbers[4], numbers[5 + owner] = 20.0, 20.0
+    losses = network(x, truth)
+    assert all(loss < 1e-3 for loss in losses.values()), losses
+    first, second = network.eval()(x)
+    assert first["labels"].tolist() == [0, 1] or first["labels"].tolist() == [1, 0]
+    order = first["labels"].argsort()
+    torch.testing.assert_close(first["boxes"][order], truth[0]["boxes"], atol=1e-3, rtol=0)
+    assert len(second["boxes"]) == 0
+
+
+def test_an_object_like_no_anchor_is_still_given_to_the_nearest():
+    network = yolo()
+    like = network._like(torch.tensor([[0.0, 0, 1, 1], [0, 0, 900, 900]]))
+    assert like.flatten(1).int().tolist() == [[1, 0, 0], [0, 0, 1]]
+
+
+def test_it_learns_a_few_images():
+    network = yolo()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    truth = [targets((4.0, 4, 20, 20), (30, 30, 60, 62)), targets((40.0, 8, 52, 22))]
+    optimizer = torch.optim.AdamW(network.parameters(), 2e-3)
+    for _ in range(60):
+        loss = sum(network(images, truth).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for found, wanted in zip(network.eval()(images), truth, strict=True):
+        best = found["boxes"][: len(wanted["boxes"])]
+        assert sorted(found["labels"][: len(wanted["boxes"])].tolist()) == wanted["labels"].tolist()
+        assert (best[found["labels"][: len(best)].argsort()] - wanted["boxes"]).abs().max() < 4
+
+
+def test_anchors_are_those_of_the_data():
+    generator = torch.Generator().manual_seed(0)
+    true = torch.tensor([[10.0, 10], [20, 60], [80, 40]])
+    sizes = (true[:, None] * (1 + 0.1 * torch.randn(3, 200, 2, generator=generator))).flatten(0, 1)
+    anchors = cluster_anchors(sizes, 3)
+    torch.testing.assert_close(anchors, true, rtol=0.03, atol=0)
+    torch.testing.assert_close(cluster_anchors(sizes[torch.randperm(600, generator=generator)], 3, seed=5), anchors)
+
+
+@pytest.mark.parametrize(
+    ("anchors", "message"),
+    [
+        ([(8, 8)], "1 anchors cannot be shared equally by 3"),
+        ([(8, 8, 8)] * 3, "pairs"),
+        ([(8, 0)] * 3, "pairs"),
+        ([(8, 8), 3, 4], "pairs"),
+    ],
+)
+def test_wrong_anchors_are_named(anchors, message):
+    with pytest.raises(UserError, match=message):
+        create_detector("yolo", backbone="resnet18", num_classes=3, anchors=anchors)
+
+
+def test_anchors_cannot_be_clustered_from_too_little():
+    with pytest.raises(UserError, match="3 anchors cannot be clustered from boxes of 2 different sizes"):
+        cluster_anchors(torch.tensor([[1.0, 2], [1, 2], [3, 4]]), 3)
+    with pytest.raises(UserError, match="above 0"):
+        cluster_anchors(torch.tensor([[1.0, 0], [1, 2], [3, 4]]), 3)
