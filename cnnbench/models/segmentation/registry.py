@@ -1,0 +1,129 @@
+"""Which segmenters there are, and the segmenter behind a name and a backbone."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from cnnbench.errors import UserError, did_you_mean, first_line
+from cnnbench.models.registry import Paper
+from cnnbench.models.segmentation.segmenter import Segmenter
+from cnnbench.models.weights import load_weights
+
+BACKBONE = "resnet18"
+SOURCES = ("cnnbench",)
+_OF_BACKBONE = ("backbone", "backbone_source", "pretrained_backbone")
+
+
+@dataclass(frozen=True)
+class SegmenterInfo:
+    """What is known of a segmenter.
+
+    Attributes:
+        name: What it is asked for by.
+        network: What builds it, of a number of classes and of channels.
+        paper: Its source.
+        defaults: Arguments of `network` that make this variant.
+        needs_backbone: Whether it stands on a classifier.
+    """
+
+    name: str
+    network: Callable[..., Segmenter]
+    paper: Paper
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    needs_backbone: bool = False
+
+
+_segmenters: dict[str, SegmenterInfo] = {}
+
+
+def register_segmenter(*infos: SegmenterInfo) -> None:
+    """Add segmenters."""
+    _segmenters.update({info.name: info for info in infos})
+
+
+def list_segmenters() -> list[str]:
+    """Return the names that `create_segmenter` takes."""
+    return sorted(_segmenters)
+
+
+def segmenter_info(name: str) -> SegmenterInfo:
+    """Return what is known of a segmenter.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if name not in _segmenters:
+        raise UserError(f"unknown segmenter {name!r}{did_you_mean(name, list_segmenters())}")
+    return _segmenters[name]
+
+
+def create_segmenter(
+    name: str,
+    *,
+    source: str = "cnnbench",
+    backbone: str | None = None,
+    backbone_source: str = "cnnbench",
+    num_classes: int,
+    in_chans: int = 3,
+    pretrained_backbone: bool = False,
+    weights: str | Path | None = None,
+    **kwargs: Any,
+) -> Segmenter:
+    """Build a segmenter.
+
+    Args:
+        name: One of `list_segmenters()`.
+        source: Who wrote it: "cnnbench".
+        backbone: The classifier that `unet_encoder` stands on, see `cnnbench.list_models()`; None: resnet18.
+        backbone_source: Who wrote that: "cnnbench" or "timm".
+        num_classes: Classes, the background among them.
+        in_chans: Channels of the images.
+        pretrained_backbone: Load the classifier's published weights.
+        weights: Load these instead: a file of weights, or a checkpoint of a run.
+        kwargs: Arguments of the segmenter; None stands for the default.
+
+    Returns:
+        The segmenter, in training mode; see `Segmenter.forward`.
+
+    Raises:
+        UserError: A name, a source or an argument is wrong, or there are no weights to load.
+    """
+    info = segmenter_info(name)
+    if source not in SOURCES:
+        raise UserError(f"unknown source {source!r} of a segmenter: it is 'cnnbench'; backbone_source may be 'timm'")
+    for argument, value in (("num_classes", num_classes), ("in_chans", in_chans)):
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{name} needs {argument} to be a whole number of at least 1, not {value!r}")
+    kwargs = {key: value for key, value in kwargs.items() if value is not None}
+    _refuse_unknown(info, kwargs)
+    if info.needs_backbone:
+        of_backbone = (backbone or BACKBONE, backbone_source, pretrained_backbone and weights is None)
+        kwargs |= dict(zip(_OF_BACKBONE, of_backbone, strict=True))
+    elif backbone is not None or pretrained_backbone:
+        raise UserError(f"{name} has no backbone; unet_encoder stands on one")
+    network = _built(info, num_classes, in_chans, {**info.defaults, **kwargs})
+    if weights is not None:
+        load_weights(network, weights)
+    return network
+
+
+def _refuse_unknown(info: SegmenterInfo, kwargs: Mapping[str, Any]) -> None:
+    accepted = {*inspect.signature(info.network).parameters} - {"num_classes", "in_chans", *_OF_BACKBONE}
+    for argument in kwargs:
+        if argument not in accepted:
+            raise UserError(f"{info.name} has no argument {argument!r}{did_you_mean(argument, sorted(accepted))}")
+
+
+def _built(info: SegmenterInfo, num_classes: int, in_chans: int, kwargs: Mapping[str, Any]) -> Segmenter:
+    try:
+        network = info.network(num_classes, in_chans, **kwargs)
+    except (TypeError, ValueError, RuntimeError) as error:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
+        raise UserError(f"{info.name} cannot be built with {arguments}: {first_line(error)}") from error
+    first_conv = next(name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    network.pretrained_cfg = {"architecture": info.name, "first_conv": first_conv, "classifier": "head"}
+    return network

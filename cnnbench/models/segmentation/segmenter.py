@@ -1,0 +1,77 @@
+"""What all segmenters share: images of any size come in, and the channels must fit."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnbench.errors import UserError
+
+
+class Segmenter(nn.Module):
+    """Gives each pixel of an image a logit a class.
+
+    A subclass ends in a layer `head`, and writes `logits` for images whose sides are multiples of `stride`.
+
+    Args:
+        num_classes: Classes, the background among them.
+        in_chans: Channels of the images.
+        stride: Pixels of the image to one of the coarsest feature map.
+
+    Attributes:
+        border: Pixels of each edge of the image for which there are no logits.
+    """
+
+    border = 0
+
+    def __init__(self, num_classes: int, in_chans: int, stride: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.stride = stride
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return logits (B, num_classes, H, W) of images (B, in_chans, H, W) whose sides `stride` divides."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, num_classes, H, W) of images (B, in_chans, H, W).
+
+        Sides that `stride` does not divide are continued by their last pixels, and the logits of those are cut off.
+
+        Raises:
+            UserError: The images have other channels.
+        """
+        self.check_channels(images)
+        height, width = images.shape[-2:]
+        return self.logits(to_multiple(images, self.stride))[..., :height, :width]
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the smallest height and width of an image with logits for so many pixels in its middle."""
+        return height, width
+
+    def check_channels(self, images: Tensor) -> None:
+        """Refuse images of another number of channels."""
+        if images.shape[1] != self.in_chans:
+            raise UserError(f"images have {images.shape[1]} channels, and the segmenter takes {self.in_chans}")
+
+
+def to_multiple(images: Tensor, stride: int) -> Tensor:
+    """Return images (B, C, H, W) continued right and below by their last pixels, to sides that `stride` divides."""
+    height, width = images.shape[-2:]
+    below, right = -height % stride, -width % stride
+    return F.pad(images, (0, right, 0, below), mode="replicate") if below or right else images
+
+
+def mirrored(images: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
+    """Return images (B, C, H, W) continued by their mirror images, as often as it takes: (B, C, H', W')."""
+    height, width = images.shape[-2:]
+    rows = _reflected(height, top, bottom, images.device)
+    columns = _reflected(width, left, right, images.device)
+    return images.index_select(-2, rows).index_select(-1, columns)
+
+
+def _reflected(length: int, before: int, after: int, device: torch.device) -> Tensor:
+    """Return which of `length` places stands at each of those from -before to length + after: ... 2 1 0 1 2 ..."""
+    period = max(1, 2 * (length - 1))
+    place = torch.arange(-before, length + after, device=device) % period
+    return torch.minimum(place, period - place) if length > 1 else torch.zeros_like(place)
