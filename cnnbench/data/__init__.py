@@ -12,6 +12,9 @@ from cnnbench.data.detection.voc import VOCDataModule
 from cnnbench.data.digits import DigitsDataModule
 from cnnbench.data.folder import ImageFolderDataModule
 from cnnbench.data.mnist import MNISTDataModule
+from cnnbench.data.segmentation.augment import SegmentationAugmentation
+from cnnbench.data.segmentation.base import SegmentationDataModule
+from cnnbench.data.segmentation.digit_scenes import DigitScenesSegmentationDataModule
 from cnnbench.data.views import FolderAugmentation
 
 __all__ = [
@@ -23,10 +26,13 @@ __all__ = [
     "DetectionDataModule",
     "DetectionFolderDataModule",
     "DigitScenesDataModule",
+    "DigitScenesSegmentationDataModule",
     "DigitsDataModule",
     "FolderAugmentation",
     "ImageDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",
+    "SegmentationAugmentation",
+    "SegmentationDataModule",
     "VOCDataModule",
 ]

@@ -3,5 +3,6 @@
 from cnnbench.tasks.classification import ClassificationTask
 from cnnbench.tasks.detection import DetectionTask
 from cnnbench.tasks.optim import OptimConfig
+from cnnbench.tasks.segmentation import SegmentationTask
 
-__all__ = ["ClassificationTask", "DetectionTask", "OptimConfig"]
+__all__ = ["ClassificationTask", "DetectionTask", "OptimConfig", "SegmentationTask"]

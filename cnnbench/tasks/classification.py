@@ -103,7 +103,7 @@ class ClassificationTask(Task):
 
     def configure_head(self, num_classes: int) -> None:
         """Create the loss, the metrics of each stage, and the mixing of the batch."""
-        self.train_accuracy = _Mean()
+        self.train_accuracy = MeanOfSamples()
         self._hits, self._counted = torch.zeros((), dtype=torch.long), 0
         self.val_metrics = _evaluation_metrics(num_classes)
         self.test_metrics = _evaluation_metrics(num_classes)
@@ -219,13 +219,13 @@ def _accuracy(num_classes: int, top_k: int = 1) -> MulticlassAccuracy:
 
 
 def _evaluation_metrics(num_classes: int) -> nn.ModuleDict:
-    metrics = {"loss": _Mean(), "accuracy": _accuracy(num_classes)}
+    metrics = {"loss": MeanOfSamples(), "accuracy": _accuracy(num_classes)}
     if num_classes > 5:
         metrics["accuracy_top5"] = _accuracy(num_classes, top_k=5)
     return nn.ModuleDict(metrics)
 
 
-class _Mean(MeanMetric):
+class MeanOfSamples(MeanMetric):
     """Sums in float64, so that the number of processes shows in the last digits of 15 at most."""
 
     def __init__(self) -> None:

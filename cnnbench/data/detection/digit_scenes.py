@@ -17,11 +17,11 @@ from cnnbench.data.pixels import channel_statistics, with_channels
 from cnnbench.data.samplers import index_and_key
 from cnnbench.data.scenes import Scene, SceneGenerator
 
-_HELD_OUT_SEEDS = {"val": -1, "test": -2}  # never a run's: runs of all seeds share one test set, and train on others
+HELD_OUT_SEEDS = {"val": -1, "test": -2}  # never a run's: runs of all seeds share one test set, and train on others
 _NOT_VARIED = DetectionAugmentation(hflip=0.0)  # a digit in the mirror is none
 _MEASURED = 500  # scenes that sizes of boxes are taken from
-_MEAN = (0.530, 0.521, 0.514)  # of training scenes
-_STD = (0.346, 0.338, 0.310)
+MEAN = (0.530, 0.521, 0.514)  # of training scenes
+STD = (0.346, 0.338, 0.310)
 
 
 class DigitScenesDataModule(DetectionDataModule):
@@ -68,8 +68,8 @@ class DigitScenesDataModule(DetectionDataModule):
         super().__init__(batch_size, image_size, num_workers, in_chans)
         checks.per_channel("mean", mean, in_chans)
         checks.per_channel("std", std, in_chans, positive=True)
-        self.mean = tuple(mean or channel_statistics(_MEAN, in_chans))
-        self.std = tuple(std or channel_statistics(_STD, in_chans))
+        self.mean = tuple(mean or channel_statistics(MEAN, in_chans))
+        self.std = tuple(std or channel_statistics(STD, in_chans))
         self.augmentation = augmentation
         self.lengths = {"train": train_scenes, "val": val_scenes, "test": test_scenes}
         for split, length in self.lengths.items():
@@ -102,7 +102,7 @@ class DigitScenesDataModule(DetectionDataModule):
             own = digits.datasets[split]
             scenes = SceneGenerator(own.images[:, 0], own.labels, self.image_size, **self._settings)
             augmenter = self._augmenter() if split == "train" else None
-            self.datasets[split] = _Scenes(scenes, length, self.in_chans, _HELD_OUT_SEEDS.get(split), augmenter)
+            self.datasets[split] = _Scenes(scenes, length, self.in_chans, HELD_OUT_SEEDS.get(split), augmenter)
         self.datasets["predict"] = self.datasets["test"]
 
     def _augmenter(self) -> Augmenter | None:

@@ -1,0 +1,1 @@
+"""Data modules of segmentation: images with a class for each pixel."""
