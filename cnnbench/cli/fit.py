@@ -18,16 +18,21 @@ from cnnbench.callbacks.detection_report import DetectionReport
 from cnnbench.callbacks.last_checkpoint import Interval, LastCheckpoint
 from cnnbench.callbacks.non_finite import StopOnNonFinite
 from cnnbench.callbacks.report import WandbReport
+from cnnbench.callbacks.segmentation_report import SegmentationReport
 from cnnbench.callbacks.tracking import requested_wandb_mode, run_loggers
 from cnnbench.cli.common import short_runs
 from cnnbench.cli.common.resume import last_checkpoint, resume_from
 from cnnbench.cli.common.run_directory import recipe_name
 from cnnbench.cli.common.trainer import RunCLI
-from cnnbench.tasks import ClassificationTask, DetectionTask
+from cnnbench.tasks import ClassificationTask, DetectionTask, SegmentationTask
 from cnnbench.tasks.recipe.parser import Parser
 from cnnbench.tasks.recipe.trainer_settings import as_list
 
-_REPORTS = {ClassificationTask: WandbReport, DetectionTask: DetectionReport}  # to W&B
+_REPORTS = {  # to W&B
+    ClassificationTask: WandbReport,
+    DetectionTask: DetectionReport,
+    SegmentationTask: SegmentationReport,
+}
 
 
 def run(args: Sequence[str] | None) -> None:

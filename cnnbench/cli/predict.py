@@ -1,17 +1,34 @@
-"""`python -m cnnbench predict`: write what a checkpoint sees in images, classes or boxes."""
+"""`python -m cnnbench predict`: write what a checkpoint sees in images: classes, boxes or masks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from lightning.pytorch.callbacks import Callback
 
 from cnnbench.callbacks.detections import DetectionWriter
+from cnnbench.callbacks.masks import MaskWriter
 from cnnbench.callbacks.predictions import PredictionWriter
 from cnnbench.cli.common.trainer import EvaluationCLI
 from cnnbench.data import ImageFolderDataModule
 from cnnbench.data.checks import at_least
-from cnnbench.errors import UserError
-from cnnbench.tasks import DetectionTask
+from cnnbench.errors import UserError, either
+from cnnbench.tasks import ClassificationTask, DetectionTask, SegmentationTask
 from cnnbench.tasks.recipe.parser import Parser
+
+
+class _Output(NamedTuple):
+    """What is written for a task: its name, what writes it, given the run's directory, and the options of that."""
+
+    name: str
+    writer: Callable[..., Callback]
+    options: tuple[str, ...] = ()
+
+
+_OUTPUTS = {
+    ClassificationTask: _Output("predictions.csv", lambda directory: PredictionWriter(directory / "predictions.csv")),
+    DetectionTask: _Output("predictions.json", DetectionWriter, ("threshold", "pictures")),
+    SegmentationTask: _Output("masks", MaskWriter, ("pictures",)),
+}
 
 
 def run(args: Sequence[str] | None) -> None:
@@ -20,13 +37,13 @@ def run(args: Sequence[str] | None) -> None:
 
 
 class PredictCLI(EvaluationCLI):
-    """Writes into the run's directory: `predictions.csv`, or of a detector `predictions.json` and pictures."""
+    """Writes into the run's directory: `predictions.csv`; of detection `predictions.json`, of segmentation `masks/`."""
 
     command = "predict"
     images_of_ones_own = True
 
     def add_arguments_to_parser(self, parser: Parser) -> None:
-        """Add what is drawn of detections."""
+        """Add what is drawn."""
         super().add_arguments_to_parser(parser)
         parser.add_argument(
             "--threshold",
@@ -35,24 +52,27 @@ class PredictCLI(EvaluationCLI):
             help="Detection: lowest score of a box that is drawn (default 0.5); predictions.json has all boxes.",
         )
         parser.add_argument(
-            "--pictures", type=int | None, default=None, help="Detection: how many images are drawn (default all)."
+            "--pictures",
+            type=int | None,
+            default=None,
+            help="Detection and segmentation: how many images are drawn (default all).",
         )
 
     def run_callbacks(self) -> list[Callback]:
         """Return the writer of the predictions.
 
         Raises:
-            UserError: What is asked for is for detectors, or out of range.
+            UserError: What is asked for is for another task, or out of range.
         """
         settings = self.config[self.command]
         asked = {name: settings[name] for name in ("threshold", "pictures") if settings[name] is not None}
-        self.written = "predictions.json" if isinstance(self.model, DetectionTask) else "predictions.csv"
-        if isinstance(self.model, DetectionTask):
-            at_least("pictures", asked.get("pictures", 0), 0)
-            return [DetectionWriter(self.directory, **asked)]
-        if asked:
-            raise UserError(f"--{next(iter(asked))} is for DetectionTask, not for {type(self.model).__name__}")
-        return [PredictionWriter(self.directory / self.written)]
+        output = next(output for task, output in _OUTPUTS.items() if isinstance(self.model, task))
+        for name in asked.keys() - {*output.options}:
+            tasks = either([task.__name__ for task, other in _OUTPUTS.items() if name in other.options])
+            raise UserError(f"--{name} is for {tasks}, not for {type(self.model).__name__}")
+        at_least("pictures", asked.get("pictures", 0), 0)
+        self.written = output.name
+        return [output.writer(self.directory, **asked)]
 
     def run_loggers(self, name: str) -> bool:
         """Track nothing: a prediction has no metrics."""

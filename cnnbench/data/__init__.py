@@ -1,4 +1,4 @@
-"""Lightning data modules: bundled digits and scenes of them, MNIST, CIFAR, and folders of images."""
+"""Lightning data modules: bundled digits and scenes of them, MNIST, CIFAR, COCO, VOC, Pets, and folders of images."""
 
 from cnnbench.data.augment import BatchAugmentation
 from cnnbench.data.base import ImageDataModule
@@ -15,6 +15,9 @@ from cnnbench.data.mnist import MNISTDataModule
 from cnnbench.data.segmentation.augment import SegmentationAugmentation
 from cnnbench.data.segmentation.base import SegmentationDataModule
 from cnnbench.data.segmentation.digit_scenes import DigitScenesSegmentationDataModule
+from cnnbench.data.segmentation.mask_folder import MaskFolderDataModule
+from cnnbench.data.segmentation.oxford_pets import OxfordPetsDataModule
+from cnnbench.data.segmentation.voc import VOCSegmentationDataModule
 from cnnbench.data.views import FolderAugmentation
 
 __all__ = [
@@ -32,7 +35,10 @@ __all__ = [
     "ImageDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",
+    "MaskFolderDataModule",
+    "OxfordPetsDataModule",
     "SegmentationAugmentation",
     "SegmentationDataModule",
     "VOCDataModule",
+    "VOCSegmentationDataModule",
 ]

@@ -18,8 +18,9 @@ _LINKED = ("compile", "channels_last")  # set by an option of the command's own
 _FOLDERS = {  # of images, by task
     "cnnbench.ClassificationTask": "cnnbench.ImageFolderDataModule",
     "cnnbench.DetectionTask": "cnnbench.DetectionFolderDataModule",
+    "cnnbench.SegmentationTask": "cnnbench.MaskFolderDataModule",
 }
-_SHAPE = ("max_size", "letterbox")  # what a folder takes over of the run's data beside its normalisation
+_SHAPE = ("max_size", "letterbox", "resize")  # what a folder takes over of the run's data beside its normalisation
 
 
 @dataclass(frozen=True)

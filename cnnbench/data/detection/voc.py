@@ -11,9 +11,10 @@ from torchvision.datasets import VOCDetection
 from cnnbench.data.detection.annotations import VOC_CORNERS, XYWH, Annotations, corners, gathered, left_out
 from cnnbench.data.detection.augment import DetectionAugmentation
 from cnnbench.data.detection.files import FLIPPED, DetectionFilesDataModule, Split
+from cnnbench.data.voc_sets import download_sets, the_set
 from cnnbench.errors import UserError, did_you_mean
 
-_CLASSES = (
+CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
@@ -55,7 +56,7 @@ class VOCDataModule(DetectionFilesDataModule):
         train_sets: tuple[str, ...] = ("2007_train", "2012_train"),
         val_sets: tuple[str, ...] = ("2007_val", "2012_val"),
         test_sets: tuple[str, ...] = ("2007_test",),
-        class_names: tuple[str, ...] = _CLASSES,
+        class_names: tuple[str, ...] = CLASSES,
         predict_root: str | None = None,
         batch_size: int = 2,
         image_size: int = 600,
@@ -84,23 +85,14 @@ class VOCDataModule(DetectionFilesDataModule):
 
     def prepare_data(self) -> None:
         """Download what is not there, if that is asked for."""
-        for name in dict.fromkeys(name for names in self.sets.values() for name in names):
-            if self.download and self._found(name) is None:
-                print(f"downloading VOC {name} to {self.root}", flush=True)
-                try:
-                    VOCDetection(self.root, *_year_and_set(name), download=True)
-                except (OSError, RuntimeError) as error:
-                    raise UserError(f"VOC {name} cannot be downloaded: {' '.join(str(error).split())}") from error
+        if self.download:
+            download_sets(VOCDetection, self.root, [name for names in self.sets.values() for name in names])
 
     def read(self, split: str) -> Split:
         """Read the lists of the split's sets, and the annotations of each image in them."""
         files, annotations = [], []
         for name in self.sets[split]:
-            found = self._found(name)
-            if found is None:
-                year, own = _year_and_set(name)
-                wanted = self.root / "VOCdevkit" / f"VOC{year}" / "ImageSets/Main" / f"{own}.txt"
-                raise UserError(f"no {wanted}: set download to true, or root to the folder that has VOCdevkit")
+            found = the_set(VOCDetection, self.root, name)
             files += map(Path, found.images)
             annotations += map(Path, found.annotations)
         missing = [path for path in (*annotations, *files) if not path.is_file()]
@@ -108,21 +100,6 @@ class VOCDataModule(DetectionFilesDataModule):
             sets = " and ".join(self.sets[split])
             raise UserError(f"{self.root}: {sets} list {len(missing)} files that are not there, such as {missing[0]}")
         return Split(files, [path.stem for path in files], *_annotations(annotations, self.class_names))
-
-    def _found(self, name: str) -> VOCDetection | None:
-        """Return a set, or None where its folder or its list is not there."""
-        try:
-            return VOCDetection(self.root, *_year_and_set(name))
-        except (RuntimeError, FileNotFoundError):
-            return None
-
-
-def _year_and_set(name: str) -> tuple[str, str]:
-    year, _, own = name.partition("_")
-    allowed = ("train", "val", "trainval", *(["test"] if year == "2007" else []))
-    if year not in map(str, range(2007, 2013)) or own not in allowed:
-        raise UserError(f"{name!r} is no set of VOC: it must be such as 2012_trainval, or 2007_test")
-    return year, own
 
 
 def _annotations(files: Sequence[Path], class_names: Sequence[str]) -> tuple[Annotations, list[str]]:

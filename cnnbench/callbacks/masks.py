@@ -1,0 +1,95 @@
+"""What `predict` writes of segmentation: masks as indexed PNGs, and pictures with the classes laid over."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import draw_segmentation_masks
+
+from cnnbench.callbacks.atomic import written_whole
+from cnnbench.callbacks.pictures import shown, write_jpeg
+from cnnbench.errors import UserError
+
+_OPACITY = 0.55  # of a class on a picture
+
+
+class MaskWriter(Callback):
+    """Writes `masks/`, `pictures/` and `classes.csv`, whatever the number of processes.
+
+    `masks/` has a PNG for each image, of its size, whose pixels are classes and whose palette is VOC's; `pictures/` has
+    the images with the classes' colours laid over, but for the first class, the background; `classes.csv` says what
+    each class is called and its colour.
+
+    Args:
+        directory: Where to write; a file appears when it is complete.
+        pictures: How many images are drawn, the first ones; None: all.
+    """
+
+    def __init__(self, directory: Path, pictures: int | None = None) -> None:
+        self.directory, self.pictures = directory, pictures
+        self._written = 0
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Create the folders, and say what the classes are."""
+        names = trainer.datamodule.class_names
+        self._palette = palette(256)
+        (self.directory / "masks").mkdir(exist_ok=True)
+        if self.pictures != 0:
+            (self.directory / "pictures").mkdir(exist_ok=True)
+        if trainer.is_global_zero:
+            named = enumerate(zip(names, self._palette, strict=False))
+            rows = [f"{id},{name},{red},{green},{blue}" for id, (name, (red, green, blue)) in named]
+            with written_whole(self.directory / "classes.csv") as temporary:
+                temporary.write_text("\n".join(("id,name,red,green,blue", *rows, "")), encoding="utf-8")
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        """Write the masks of the batch, and draw them."""
+        data = trainer.datamodule
+        for place, (index, classes) in enumerate(zip(outputs["index"].tolist(), outputs["classes"], strict=True)):
+            name = file_name(index, data.index_name("predict", index))
+            self._write_mask(classes.cpu(), self.directory / "masks" / f"{name}.png")
+            if self.pictures is None or index < self.pictures:
+                height, width = batch["size"][place].tolist()
+                image = shown(batch["image"][place][:, :height, :width], data.mean, data.std)
+                picture = self._drawn(image, classes.cpu(), len(data.class_names))
+                write_jpeg(picture, self.directory / "pictures" / f"{name}.jpg")
+            self._written += 1
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to end with nothing."""
+        if not self._written and trainer.is_global_zero:
+            raise UserError("nothing was predicted: trainer.limit_predict_batches is 0")
+
+    def _write_mask(self, classes: Tensor, path: Path) -> None:
+        image = Image.fromarray(classes.numpy(), mode="P")
+        image.putpalette([part for colour in self._palette for part in colour])
+        with written_whole(path) as temporary:
+            image.save(temporary, format="png")
+
+    def _drawn(self, image: Tensor, classes: Tensor, count: int) -> Tensor:
+        image = image.expand(3, -1, -1)
+        if image.shape[1:] != classes.shape:
+            size = list(classes.shape)
+            image = torch.nn.functional.interpolate(image[None].float(), size, mode="bilinear")[0].round().byte()
+        ids = torch.arange(1, count, dtype=torch.uint8)[:, None, None]
+        return draw_segmentation_masks(image, classes == ids, alpha=_OPACITY, colors=self._palette[1:count])
+
+
+def palette(count: int) -> list[tuple[int, int, int]]:
+    """Return VOC's colours of the first classes: three bits of a class at a time, from the colours' highest down."""
+
+    def part(label: int, channel: int) -> int:
+        return sum((label >> (3 * place + channel) & 1) << (7 - place) for place in range(8))
+
+    return [tuple(part(label, channel) for channel in range(3)) for label in range(count)]
+
+
+def file_name(index: int, name: str) -> str:
+    """Return the name of an image's files without their ending: images of several folders may share theirs."""
+    return f"{index:06d}_{Path(name).stem}" if Path(name).suffix else f"{index:06d}"

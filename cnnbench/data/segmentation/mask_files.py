@@ -1,0 +1,164 @@
+"""Image files with mask files as a dataset that hands out finished batches."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cnnbench.data.base import Batch
+from cnnbench.data.decoders import encoded_image
+from cnnbench.data.image_files import ImageFileError, image_file, upright_size
+from cnnbench.data.samplers import index_and_key
+from cnnbench.data.segmentation.augment import Augmenter, resized
+from cnnbench.data.segmentation.base import IGNORED
+from cnnbench.data.segmentation.samples import Sample, collate, item_of, parts_of
+
+_MODES = ("1", "L", "P", "I", "I;16")  # of PIL: one number a pixel
+_NAMED = 5  # ids of a mask that a message has at most
+_TO_INDICES = (
+    "Image.fromarray((np.asarray(mask.convert('RGB'))[:, :, None] == np.array(colours)).all(-1).argmax(-1)"
+    ".astype('uint8')), colours being the list of the classes' [red, green, blue]"
+)
+
+
+class MaskFileError(ImageFileError):
+    """A file that is not the mask of its image."""
+
+
+class MaskFiles(Dataset):
+    """Image files and their masks, decoded when asked for.
+
+    Args:
+        files: Paths of the images.
+        masks: Of their masks, in the same order; None: there are none, and no pixel counts.
+        class_of_id: The class of each number in a mask file; 255 where its pixels do not count.
+        in_chans: 1 for grey, 3 for RGB.
+        decoder: One that is installed.
+        resize: Pixels that the shorter side is brought to; None: images stay as they are.
+        augmenter: How they vary in training; None: evaluation, in which masks stay as large as they are.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        masks: Sequence[Path] | None,
+        class_of_id: Mapping[int, int],
+        in_chans: int,
+        decoder: str,
+        resize: int | None,
+        augmenter: Augmenter | None = None,
+    ) -> None:
+        self.files = files
+        self.masks = masks
+        self.class_of_id = class_of_id
+        self.in_chans = in_chans
+        self.decoder = decoder
+        self.resize = resize
+        self.augmenter = augmenter
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> Sample:
+        """Return one sample, by its index or, in training, (index, key).
+
+        Raises:
+            ImageFileError: A file is not a whole image, or the mask does not fit the image or the classes.
+        """
+        return self._samples([item])[0]
+
+    def __getitems__(self, items: list[int] | list[tuple[int, int]]) -> Batch:
+        """Return the finished batch of these indices or, in training, (index, key) pairs."""
+        return collate(self._samples(items))
+
+    @staticmethod
+    def collate(batch: Batch) -> Batch:
+        """Return the batch, which `__getitems__` has finished."""
+        return batch
+
+    def _samples(self, items: list[int] | list[tuple[int, int]]) -> list[Sample]:
+        index, key = index_and_key(items)
+        if key is None:
+            return [self._evaluated(own) for own in index.tolist()]
+        return [self._varied(own, own_key) for own, own_key in zip(index.tolist(), key.tolist(), strict=True)]
+
+    def _evaluated(self, index: int) -> Sample:
+        image, mask = self._read(index)
+        image, _ = parts_of(resized(item_of(image, mask), self._size(image)))
+        return Sample(image, mask, index)
+
+    def _varied(self, index: int, key: int) -> Sample:
+        item = item_of(*self._read(index))
+        item = self.augmenter(resized(item, self._size(item["image"])), key)
+        image, (mask,) = parts_of(item)
+        return Sample(image, mask, index, key)
+
+    def _size(self, image: Tensor) -> tuple[int, int]:
+        height, width = image.shape[-2:]
+        if self.resize is None:
+            return height, width
+        scale = self.resize / min(height, width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def _read(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return an image, uint8 (C, H, W), and its mask, uint8 (H, W)."""
+        path = self.files[index]
+        with encoded_image(path, self.decoder) as file:
+            size = file.height, file.width
+            image = file.pixels((0, 0, file.width, file.height), self.in_chans)
+        if self.masks is None:
+            return image, torch.full(size, IGNORED, dtype=torch.uint8)
+        mask = read_mask(self.masks[index], self.class_of_id)
+        check_size(path, size, self.masks[index], tuple(mask.shape))
+        return image, mask
+
+
+def read_mask(path: Path, class_of_id: Mapping[int, int]) -> Tensor:
+    """Return the class of each pixel, uint8 (H, W).
+
+    Args:
+        path: An image with one number a pixel, with a palette or without.
+        class_of_id: The class of each number.
+
+    Raises:
+        MaskFileError: The file has colours instead of numbers, or numbers that are no class.
+    """
+    with image_file(path) as image:
+        mode, ids = image.mode, np.asarray(image).astype(np.int64)
+    if mode not in _MODES:
+        raise MaskFileError(f"{path} is in {mode}, a mask has one class id a pixel; to convert it: {_TO_INDICES}")
+    classes = np.full(max(max(class_of_id), int(ids.max()), 0) + 1, -1, np.int64)
+    classes[list(class_of_id)] = list(class_of_id.values())
+    found = classes[ids] if ids.min() >= 0 else np.full_like(ids, -1)
+    if found.min() < 0:
+        wrong = np.unique(ids[found < 0]).tolist()
+        more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        own = sorted(set(class_of_id) - {IGNORED})
+        raise MaskFileError(
+            f"{path} has the id{'s' * (len(wrong) > 1)} {', '.join(map(str, wrong[:_NAMED]))}{more}: "
+            f"there are the classes {own[0]} to {own[-1]}, and {IGNORED} for pixels that do not count"
+        )
+    return torch.from_numpy(found.astype(np.uint8))
+
+
+def check_size(image: Path, image_size: tuple[int, int], mask: Path, mask_size: tuple[int, int]) -> None:
+    """Refuse a mask of another height and width than its image, and an image of one pixel."""
+    if mask_size != image_size:
+        sizes = [f"{width}x{height}" for height, width in (mask_size, image_size)]
+        raise MaskFileError(f"{mask} has {sizes[0]} pixels, its image {image} has {sizes[1]}")
+    if image_size == (1, 1):
+        raise MaskFileError(f"{image} has one pixel: there is nothing to segment")
+
+
+def mismatch(image: Path, mask: Path, class_of_id: Mapping[int, int]) -> str | None:
+    """Return what is wrong with a pair, or None."""
+    try:
+        with image_file(image) as file:
+            width, height = upright_size(file)
+        check_size(image, (height, width), mask, tuple(read_mask(mask, class_of_id).shape))
+    except ImageFileError as error:
+        return str(error)
+    return None
