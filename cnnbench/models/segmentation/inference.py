@@ -8,7 +8,7 @@ from torch import Tensor
 from cnnbench.errors import UserError
 from cnnbench.models.segmentation.segmenter import Segmenter, mirrored, to_multiple
 
-_FADING = 4  # of an overlap this part is where a tile fades into the next; what is left, at its edges, is thrown away
+_FADING = 8  # of an overlap this part is where a tile fades into the next; what is left, at its edges, is thrown away
 
 
 def segmented(network: Segmenter, images: Tensor, forward: Callable[[Tensor], Tensor] | None = None) -> Tensor:
@@ -46,8 +46,8 @@ def tiled_bands(
 ) -> Iterator[Tensor]:
     """Yield the logits of images of any size, from top to bottom, of which no more is held than a row of tiles.
 
-    Neighbouring tiles overlap. The outer 3/8 of an overlap are thrown away on either side, since a tile does not see
-    what stands behind its edge; over the quarter in the middle one fades into the other. Where 3/8 of the overlap reach
+    Neighbouring tiles overlap. The outer 7/16 of an overlap are thrown away on either side, since a tile does not see
+    what stands behind its edge; over the eighth in the middle one fades into the other. Where 7/16 of the overlap reach
     as far as the network sees, the logits are those of the whole image.
 
     Args:
@@ -109,7 +109,7 @@ def _axis(length: int, tile: int, overlap: int) -> list[tuple[int, Tensor]]:
     starts = [*range(0, last, tile - overlap), last]
     weights = []
     for place, start in enumerate(starts):
-        own = torch.ones(min(tile, length))
+        own = torch.ones(min(tile, length), dtype=torch.float64)
         if place:
             own *= _fading_in(len(own), starts[place - 1] + tile - start)
         if place + 1 < len(starts):
@@ -128,8 +128,8 @@ def _fading_in(length: int, overlap: int, from_end: bool = False) -> Tensor:
     """
     fading = max(1, overlap // _FADING)
     before = (overlap - fading) // 2
-    ramp = (torch.arange(overlap) - before + 0.5) / fading
-    weights = torch.zeros(length) if from_end else torch.ones(length)
+    ramp = (torch.arange(overlap, dtype=torch.float64) - before + 0.5) / fading
+    weights = torch.full((length,), 0.0 if from_end else 1.0, dtype=torch.float64)
     place = slice(length - overlap, length) if from_end else slice(0, overlap)
     weights[place] = ramp.clamp(0, 1)
     return weights

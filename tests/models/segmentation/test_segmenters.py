@@ -1,0 +1,139 @@
+"""Segmenters: the paper's sizes, any image, any encoder, twins over timm's, tiles like whole images."""
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbench.errors import UserError
+from cnnbench.models.segmentation import create_segmenter, list_segmenters, segmented, tiled
+
+SMALL = {"num_classes": 3, "in_chans": 1, "widths": [4, 8, 8, 8, 8]}
+
+
+def warmed(network):
+    """In evaluation, all weights and statistics random."""
+    torch.manual_seed(0)
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.is_floating_point():
+            with torch.no_grad():
+                tensor.uniform_(0.5, 1.5) if "var" in name else tensor.normal_(std=0.1)
+    return network.double().eval()
+
+
+def test_all_are_listed():
+    assert list_segmenters() == ["unet", "unet_encoder", "unet_paper"]
+
+
+def test_the_papers_network():
+    """Figure 1 and section 2: 572 pixels become 388, by 23 convolutional layers."""
+    with torch.device("meta"):
+        network = create_segmenter("unet_paper", num_classes=2, in_chans=1)
+        assert network(torch.zeros(1, 1, 572, 572)).shape == (1, 2, 388, 388)
+    assert sum(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in network.modules()) == 23
+    with pytest.raises(UserError, match="570x572 pixels cannot be halved 4 times"):
+        network(torch.zeros(1, 1, 570, 572, device="meta"))
+
+
+def test_the_tutorials_network_has_as_many_parameters():
+    """Those that https://github.com/milesial/Pytorch-UNet prints of 3 channels and 2 classes."""
+    with torch.device("meta"):
+        network = create_segmenter("unet", num_classes=2, in_chans=3)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 31_037_698
+
+
+def test_valid_convolutions_see_the_mirrored_image():
+    """By torch's own reflection, where the image is large enough for it."""
+    network = warmed(create_segmenter("unet_paper", **SMALL))
+    images = torch.randn(1, 1, 100, 116, dtype=torch.float64)
+    height, width = network.input_size(100, 116)
+    pad = (network.border, width - 116 - network.border, network.border, height - 100 - network.border)
+    reflected = nn.functional.pad(images, pad, mode="reflect")
+    with torch.no_grad():
+        torch.testing.assert_close(segmented(network, images), network(reflected)[..., :100, :116])
+
+
+@pytest.mark.parametrize("name", ["unet", "unet_paper"])
+@pytest.mark.parametrize("size", [(1, 1), (5, 33), (64, 48)])
+def test_any_size_has_a_logit_for_each_pixel(name, size):
+    network = warmed(create_segmenter(name, **SMALL))
+    with torch.no_grad():
+        assert segmented(network, torch.randn(2, 1, *size, dtype=torch.float64)).shape == (2, 3, *size)
+
+
+@pytest.mark.parametrize("name", ["unet", "unet_paper"])
+def test_tiles_are_the_whole_image(name):
+    """28 pixels of each tile's edge are thrown away, and a network of three resolutions sees fewer to either side."""
+    network = warmed(create_segmenter(name, **SMALL | {"widths": [4, 8, 8]}))
+    images = torch.randn(1, 1, 190, 171, dtype=torch.float64)
+    with torch.no_grad():
+        whole, parts, rough = segmented(network, images), tiled(network, images, 128), tiled(network, images, 64, 0)
+    assert parts.shape == whole.shape
+    inner, scale = (..., slice(28, -28), slice(28, -28)), whole.std()
+    assert (parts - whole)[inner].abs().max() < 1e-10 * scale
+    assert (rough - whole)[inner].abs().max() > 1e-4 * scale  # without overlap, tiles do not see behind their edges
+
+
+ENCODERS = {
+    "resnet18": (96, {}),
+    "mobilenetv2_050": (70, {}),
+    "vit_tiny_patch16_224": (64, {"backbone_args": {"img_size": 64}}),
+    "lenet5": (50, {"decoder_channels": [8, 4]}),
+}
+
+
+@pytest.mark.parametrize("backbone", ENCODERS)
+def test_the_twin_over_timms_encoder_is_equal(backbone):
+    size, options = ENCODERS[backbone]
+    ours, theirs = (
+        create_segmenter(
+            "unet_encoder", backbone=backbone, backbone_source=source, num_classes=5, in_chans=3, **options
+        )
+        for source in ("cnnbench", "timm")
+    )
+    warmed(ours)
+    theirs.double().eval().load_state_dict(ours.state_dict(), strict=True)
+    images = torch.randn(2, 3, size, size, dtype=torch.float64)
+    with torch.no_grad():
+        own, reference = ours(images), theirs(images)
+    assert own.shape == (2, 5, size, size)
+    assert (own - reference).norm() <= 1e-10 * reference.norm()
+    assert reference.std() > 1e-3
+
+
+def test_each_map_of_the_encoder_is_looked_at():
+    network = create_segmenter("unet_encoder", backbone="resnet18", num_classes=2)
+    maps = []
+    network.encoder.register_forward_hook(lambda module, args, output: maps.extend(output))
+    logits = network(torch.randn(2, 3, 64, 64))
+    for map in maps:
+        map.retain_grad()
+    logits.square().sum().backward()
+    assert len(maps) == 5
+    assert all(map.grad.abs().sum() > 0 for map in maps)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "unett"}, "unknown segmenter 'unett'; did you mean 'unet'"),
+        ({"source": "timm"}, "backbone_source may be 'timm'"),
+        ({"backbone": "resnet18"}, "unet has no backbone; unet_encoder stands on one"),
+        ({"width": [8, 8]}, "unet has no argument 'width'; did you mean 'widths'"),
+        ({"in_chans": 0}, "in_chans to be a whole number of at least 1, not 0"),
+        ({"name": "unet_encoder", "backbone": "resnet81"}, "did you mean 'resnet"),
+        ({"name": "unet_encoder", "decoder_channels": [8, 8]}, "it must have 5"),
+    ],
+)
+def test_what_is_wrong_is_named(options, message):
+    with pytest.raises(UserError, match=message):
+        create_segmenter(**{"name": "unet", "num_classes": 2, **options})
+
+
+def test_channels_and_tiles_that_do_not_fit_are_named():
+    network = create_segmenter("unet", **SMALL)
+    with pytest.raises(UserError, match="images have 3 channels, and the segmenter takes 1"):
+        network(torch.zeros(1, 3, 32, 32))
+    with pytest.raises(UserError, match="tile is 100: it must be a multiple of 16"):
+        tiled(network, torch.zeros(1, 1, 200, 200), 100)
+    with pytest.raises(UserError, match="between 0 and half a tile, 32"):
+        tiled(network, torch.zeros(1, 1, 200, 200), 64, 48)
