@@ -36,6 +36,7 @@ class SegmentationTask(Task):
         source: Who wrote it: `cnnbench`.
         backbone: Name of the classifier that it stands on, as `python -m cnnbench models` lists them; None: resnet18.
         backbone_source: Who wrote that: `cnnbench` (ours) or `timm`.
+        pretrained: There are no published weights of whole segmenters: false.
         pretrained_backbone: Start from the published weights of the backbone.
         weights: Start from the weights of a whole segmenter in this file, `.safetensors`, `.pth` or a run's checkpoint.
         num_classes: Number of classes, the background among them; None: the data module tells.
@@ -64,6 +65,7 @@ class SegmentationTask(Task):
         source: str = "cnnbench",
         backbone: str | None = None,
         backbone_source: str = "cnnbench",
+        pretrained: bool = False,
         pretrained_backbone: bool = False,
         weights: str | None = None,
         num_classes: int | None = None,
@@ -80,10 +82,12 @@ class SegmentationTask(Task):
     ) -> None:
         losses = {"cross_entropy": 1.0} if losses is None else dict(losses)
         check_losses(losses)
+        if pretrained:
+            raise UserError(f"{name} has no published weights; pretrained_backbone loads those of its backbone")
         if class_weights is not None and (min(class_weights, default=0) < 0 or not any(class_weights)):
             raise UserError(f"class_weights are {class_weights}: none may be negative, and one must be above 0")
         super().__init__(
-            *(name, source, False, weights, num_classes, in_chans, model_args, optim, compile, channels_last),
+            *(name, source, pretrained, weights, num_classes, in_chans, model_args, optim, compile, channels_last),
             backbone=backbone,
             backbone_source=backbone_source,
             pretrained_backbone=pretrained_backbone,
@@ -220,14 +224,24 @@ class SegmentationTask(Task):
 
     def _in_original_pixels(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:
         """Yield the logits (K, H, W) of each image of a batch that counts, in pixels of the original image."""
-        logits = self(batch["image"]).float()[counted(batch)]
-        for own, size, original in zip(logits, batch["size"].tolist(), batch["original_size"].tolist(), strict=False):
-            own = own[:, : size[0], : size[1]]
-            if size != original:
-                own = F.interpolate(own[None], original, mode="bilinear", align_corners=False)[0]
-            yield own
+        originals = batch["original_size"][counted(batch)].tolist()
+        for logits, (height, width) in zip(self._logits(batch), originals, strict=True):
+            if logits.shape[-2:] != (height, width):
+                logits = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0]
+            yield logits
+
+    def _logits(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:
+        """Yield the logits (K, H, W) of each image that counts; what pads a batch is seen by none of them."""
+        rows = counted(batch)
+        images, sizes = batch["image"], batch["size"].tolist()
+        if all((height, width) == images.shape[-2:] for height, width in sizes):
+            yield from self(images).float()[rows]
+            return
+        for image, (height, width) in zip(images[rows], sizes[rows], strict=True):
+            yield self(image[None, :, :height, :width]).float()[0]
 
     def _classes(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:
+        """Yield the classes (H, W) of each image that counts, by tiles as soon as a row of them is finished."""
         tile, images = self.hparams.tile, batch["image"]
         if tile is None or max(images.shape[-2:]) <= tile or not torch.equal(batch["size"], batch["original_size"]):
             yield from (classes_of(logits[None])[0] for logits in self._in_original_pixels(batch))

@@ -1,0 +1,117 @@
+"""Segmentation by the command line: train, test, predict, train on, in one process and in two; bad input."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from forked import run_forked
+from PIL import Image
+
+TINY = (
+    *("--model.model_args", "{widths: [4, 8]}", "--data.image_size", 48, "--data.object_size", "[12, 24]"),
+    *("--data.objects", "[1, 3]", "--data.batch_size", 4, "--model.optim.base_batch_size", 4),
+    *("--model.optim.warmup_epochs", 1),  # so that the first epoch does not depend on how many follow
+    *("--data.train_scenes", 16, "--data.val_scenes", 5, "--data.test_scenes", 7, "--trainer.log_every_n_steps", 1),
+)
+
+
+@pytest.fixture(scope="module")
+def recipe(configs):
+    return ("--config", configs / "segmentation/unet_digits.yaml", *TINY)
+
+
+@pytest.fixture(scope="module")
+def run(commands, tmp_path_factory):
+    return commands(tmp_path_factory.mktemp("segmentation"))
+
+
+@pytest.fixture(scope="module")
+def fitted(run, recipe):
+    return run("fit", *recipe, "--trainer.max_epochs", 2)
+
+
+def test_fit_logs_each_loss_and_their_sum(fitted):
+    rows = [row for row in fitted.metrics if "train/loss" in row]
+    assert len(rows) == 8
+    for row in rows:
+        assert row["train/loss"] == pytest.approx(row["train/loss_cross_entropy"] + row["train/loss_dice"], rel=1e-5)
+    for row in fitted.metrics:
+        if "val/miou" in row:
+            assert 0 <= row["val/miou"] <= row["val/dice"] <= 1
+            assert 0 < row["val/iou_per_class/background"] <= 1
+
+
+def test_a_run_that_goes_on_is_the_run_that_went_through(fitted, run, recipe):
+    first = run("fit", *recipe, "--trainer.max_epochs", 1)
+    run("fit", *recipe, "--trainer.max_epochs", 2, "--ckpt_path", first.directory / "checkpoints/last.ckpt")
+    whole, resumed = (
+        torch.load(of.directory / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for of in (fitted, first)
+    )
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+    assert fitted.curve("train/loss") == first.curve("train/loss")
+
+
+def test_a_checkpoint_alone_is_tested_as_it_was_validated(fitted, run):
+    tested = run("validate", "--ckpt_path", fitted.best)
+    assert tested.curve("val/miou") == [max(fitted.curve("val/miou"))]
+    assert {"test/miou", "test/dice", "test/pixel_accuracy"} <= run("test", "--ckpt_path", fitted.best).metrics[
+        0
+    ].keys()
+
+
+def test_a_checkpoint_alone_predicts_a_folder_of_images(fitted, run, write_photo, tmp_path):
+    """Whole and by tiles that see as far as the network does: the masks have the images' size, and VOC's palette."""
+    write_photo(tmp_path / "images/wide.jpg", 90, 41)
+    write_photo(tmp_path / "images/below/tall.png", 30, 70)
+    words = ("predict", "--ckpt_path", fitted.best, "--data.root", tmp_path / "images")
+    whole, tiled = (run(*words, *more).directory for more in ((), ("--model.tile", 64, "--model.overlap", 32)))
+    masks = [Image.open(path) for path in sorted((whole / "masks").iterdir())]
+    assert [(mask.mode, mask.size) for mask in masks] == [("P", (90, 41)), ("P", (30, 70))]
+    assert masks[0].getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
+    assert all(np.asarray(mask).max() <= 10 for mask in masks)
+    pictures = [Image.open(path) for path in sorted((whole / "pictures").iterdir())]
+    assert [picture.size for picture in pictures] == [(90, 41), (30, 70)]
+    for mask, path in zip(masks, sorted((tiled / "masks").iterdir()), strict=True):
+        assert (np.asarray(mask) == np.asarray(Image.open(path))).mean() > 0.99
+    with (whole / "classes.csv").open() as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["background", *"0123456789"]
+
+
+def test_a_classifier_takes_no_masks_and_a_segmenter_no_labels(mistake, configs):
+    recipe = ("fit", "--config", configs / "segmentation/unet_digits.yaml")
+    few = ("--data.batch_size", 4, "--trainer.max_epochs", 1)
+    assert "DigitsDataModule has no masks for SegmentationTask" in mistake(*recipe, "--data", "DigitsDataModule", *few)
+    assert "in_chans 4 of the model contradicts" in mistake(*recipe, "--model.in_chans", 4)
+    assert "unknown loss 'dise'; did you mean 'dice'" in mistake(*recipe, "--model.losses", "{dise: 1}")
+
+
+def test_masks_that_do_not_fit_are_named_before_training(mistake, tmp_path, configs):
+    for folder in ("images", "masks"):
+        (tmp_path / f"train/{folder}").mkdir(parents=True)
+        for n in range(4):
+            Image.new("L", (20, 20), 3 * n * (folder == "masks")).save(tmp_path / f"train/{folder}/{n}.png")
+    data = ("--data.root", tmp_path, "--data.class_names", "[a, b, c, d]", "--data.val_fraction", 0.5)
+    recipe = ("fit", "--config", configs / "segmentation/unet_pets.yaml", "--model.pretrained_backbone", "false")
+    message = mistake(*recipe, "--data", "MaskFolderDataModule", *data)
+    assert "2.png has the id 6: there are the classes 0 to 3" in message
+    assert "3.png has the id 9" in message
+
+
+@pytest.mark.slow
+def test_two_processes_find_and_count_what_one_does(fitted, tmp_path):
+    """7 images in batches of 4: one process has 4 of them, the other 3."""
+    common = ("--ckpt_path", fitted.best, "--wandb", "disabled", "--trainer.accelerator", "cpu")
+    run_forked(
+        *(
+            (n, [name, *common, "--trainer.devices", n, "--trainer.default_root_dir", tmp_path / f"{name}-{n}"])
+            for name in ("test", "predict")
+            for n in (1, 2)
+        )
+    )
+    figures = [next((tmp_path / f"test-{n}").rglob("metrics.csv")).read_text() for n in (1, 2)]
+    assert figures[0] == figures[1]
+    alone, shared = (sorted((tmp_path / f"predict-{n}").rglob("masks/*.png")) for n in (1, 2))
+    assert [path.name for path in alone] == [path.name for path in shared]
+    assert all(one.read_bytes() == other.read_bytes() for one, other in zip(alone, shared, strict=True))
