@@ -8,7 +8,7 @@ from torchmetrics import Metric
 
 from cnnbench.data.segmentation.base import IGNORED
 
-_AT_A_TIME = 1 << 14  # pixels whose logits a processor's cache holds
+_AT_A_TIME = 1 << 14  # pixels that a processor's cache holds, with their logits
 
 
 class SegmentationMetrics(Metric):
@@ -35,11 +35,11 @@ class SegmentationMetrics(Metric):
             found: Classes, uint8, any shape.
             there: The same, 255 where a pixel does not count.
         """
-        classes = self.num_classes
-        row = there.clamp(max=classes).to(torch.int32)  # what does not count has a row of its own
-        pairs = row.mul_(classes).add_(found).flatten()
-        counts = torch.bincount(pairs, minlength=(classes + 1) * classes)
-        self.confusion += counts.view(classes + 1, classes)[:-1]
+        classes, at_a_time = self.num_classes, _AT_A_TIME if found.device.type == "cpu" else found.numel()
+        for own, true in zip(found.reshape(-1).split(at_a_time), there.reshape(-1).split(at_a_time), strict=True):
+            row = true.clamp(max=classes).to(torch.int32)  # what does not count has a row of its own
+            counts = torch.bincount(row.mul_(classes).add_(own), minlength=(classes + 1) * classes)
+            self.confusion += counts.view(classes + 1, classes)[:-1]
 
     def compute(self) -> dict[str, Tensor]:
         """Return the figures; of classes that are neither found nor there, NaN.

@@ -20,7 +20,7 @@ OPTIONS = {
     "--model.nmae lenet5": "unknown key 'model.nmae'; did you mean 'model.name'?",
     "--modle.name lenet5": "unknown key 'modle.name'; did you mean 'model.name'?",
     "--model resnet18": "'resnet18' is a model's name, give it as --model.name resnet18",
-    "--model ClasificationTask": "model: no class 'ClasificationTask'; did you mean 'ClassificationTask'?",
+    "--model ClasificationTask": "model: no class 'ClasificationTask'; did you mean 'ClassificationTask'",
     "--model nosuch.module.Task": "model: no class 'nosuch.module.Task'; there is 'ClassificationTask'",
     "--data mnist": "data: no class 'mnist'; did you mean 'MNISTDataModule'?",
     "--data lightning.pytorch.Trainer": "data: no class 'lightning.pytorch.Trainer'; there is",

@@ -18,19 +18,19 @@ class SegmentationAugmentation:
     Args:
         color_jitter: Brightness, contrast and saturation vary by up to this part of them, in any order.
         hflip: Probability of a horizontal flip.
-        rotate: Degrees that an image is turned by at most, either way; what comes in from outside does not count.
+        rotation: Degrees that an image is turned by at most, either way; what comes in from outside does not count.
         scale: Smallest and largest factor of the image's size, before a random part of it is taken.
     """
 
     color_jitter: float = 0.0
     hflip: float = 0.5
-    rotate: float = 0.0
+    rotation: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         for name in ("color_jitter", "hflip"):
             checks.probability(f"augmentation.{name}", getattr(self, name))
-        checks.angle("augmentation.rotate", self.rotate)
+        checks.angle("augmentation.rotation", self.rotation)
         checks.ascending("augmentation.scale", self.scale)
 
     @property
@@ -55,7 +55,7 @@ class Augmenter:
         fill = {tv_tensors.Image: [round(255 * part) for part in mean], tv_tensors.Mask: IGNORED}
         self._color = v2.ColorJitter(strength, strength, strength)
         self._flip = v2.RandomHorizontalFlip(augmentation.hflip)
-        self._rotate = v2.RandomRotation(augmentation.rotate, v2.InterpolationMode.BILINEAR, fill=fill)
+        self._rotate = v2.RandomRotation(augmentation.rotation, v2.InterpolationMode.BILINEAR, fill=fill)
         self._crop = v2.RandomCrop(size, pad_if_needed=True, fill=fill)
 
     def __call__(self, item: Item, key: int) -> Item:
@@ -65,7 +65,7 @@ class Augmenter:
             if self.augmentation.color_jitter:
                 item = self._color(item)
             item = self._flip(item)
-            if self.augmentation.rotate:
+            if self.augmentation.rotation:
                 item = self._rotate(item)
             return self._crop(self._scaled(item))
 

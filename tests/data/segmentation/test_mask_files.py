@@ -52,7 +52,7 @@ def test_evaluation_has_the_original_masks(pairs):
 
 
 def test_images_and_masks_vary_together_and_masks_are_not_interpolated(pairs):
-    varied = SegmentationAugmentation(hflip=0.5, rotate=20, scale=(0.5, 2.0))
+    varied = SegmentationAugmentation(hflip=0.5, rotation=20, scale=(0.5, 2.0))
     data = folder(pairs, augmentation=varied)
     flips = 0
     for epoch in range(4):
@@ -72,7 +72,7 @@ def test_images_and_masks_vary_together_and_masks_are_not_interpolated(pairs):
 
 
 def test_the_same_key_varies_alike(pairs):
-    data = folder(pairs, augmentation=SegmentationAugmentation(rotate=20, color_jitter=0.4, scale=(0.5, 2.0)))
+    data = folder(pairs, augmentation=SegmentationAugmentation(rotation=20, color_jitter=0.4, scale=(0.5, 2.0)))
     data.setup("fit")
     dataset = data.datasets["train"]
     one, again, other = dataset[(0, 7)], dataset.__getitems__([(1, 3), (0, 7)]), dataset[(0, 8)]

@@ -32,7 +32,7 @@ def test_masks_are_of_the_scenes_that_detectors_see():
 
 
 def test_varied_scenes_keep_both_masks_together():
-    varied = SegmentationAugmentation(hflip=0.5, rotate=30, scale=(0.5, 1.5))
+    varied = SegmentationAugmentation(hflip=0.5, rotation=30, scale=(0.5, 1.5))
     data = DigitScenesSegmentationDataModule(**SMALL, instances=True, augmentation=varied)
     data.setup("fit")
     for batch in data.train_dataloader():
