@@ -72,6 +72,11 @@ class Annotations(Sequence[Objects]):
         chosen = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *rows]))
         return Annotations(self.objects[chosen], counts, self.sizes[images])
 
+    @property
+    def counts(self) -> Tensor:
+        """How many objects each image has: int64 (N,)."""
+        return torch.from_numpy(np.diff(self._ends))
+
     def with_objects(self) -> np.ndarray:
         """Return the places of the images that have an object to train on: (M,)."""
         seen = np.concatenate([[0], np.cumsum(~self.objects.crowd.numpy())])[self._ends]
@@ -143,7 +148,7 @@ def corners(
     prescribed: BoxFormat,
     other: BoxFormat,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return boxes as x1, y1, x2, y2, and refuse what cannot be meant; what reaches beyond an edge a little may.
+    """Return boxes as x1, y1, x2, y2, and refuse what cannot be meant; they may reach beyond an edge.
 
     Args:
         boxes: float64 (N, 4), as they are written.

@@ -2,6 +2,8 @@
 
 from abc import abstractmethod
 
+from torch import Tensor
+
 from cnnbench.data.base import Batch, ImageDataModule
 
 
@@ -37,6 +39,13 @@ class DetectionDataModule(ImageDataModule):
     @abstractmethod
     def image_ids(self, split: str) -> list[int | str]:
         """Return what each image of a split is called in COCO's format, in the order of the dataset."""
+
+    @abstractmethod
+    def box_sizes(self) -> Tensor:
+        """Return width and height of training objects in pixels of the canvas, float32 (N, 2), to cluster anchors from.
+
+        They are those of images that are not varied, once the module is set up to fit.
+        """
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise, and leave the padding at 0."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from cnnbench.data import checks
 from cnnbench.data.decoders import installed
@@ -116,6 +118,15 @@ class DetectionFilesDataModule(DetectionDataModule):
     def index_name(self, split: str, index: int) -> str:
         """Return the image's path."""
         return str(self._splits[split].files[int(index)])
+
+    def box_sizes(self) -> Tensor:
+        """Return width and height of all training objects, in pixels of the canvas: float32 (N, 2)."""
+        annotations = self._splits["train"].annotations
+        sizes = annotations.sizes.tolist()
+        scales = torch.tensor([self.fit.size(*size) for size in sizes]) / torch.tensor(sizes)  # down and across
+        boxes = annotations.objects.boxes
+        wanted = ~annotations.objects.crowd
+        return ((boxes[:, 2:] - boxes[:, :2]) * scales.flip(1).repeat_interleave(annotations.counts, 0))[wanted]
 
     def setup(self, stage: str = "fit") -> None:
         """Read what the stage needs, and take the normalisation that was not asked for from the model."""

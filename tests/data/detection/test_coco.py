@@ -9,6 +9,7 @@ import torchvision.transforms.v2.functional as F
 from faster_coco_eval import COCO
 from PIL import Image
 from tiny_sets import IMAGES, coco_json, picture
+from torch._utils import ExceptionWrapper
 
 from cnnbench.data import COCODataModule, DetectionAugmentation, DetectionFolderDataModule
 from cnnbench.data.detection.samples import in_original_pixels, targets_of, truth_of
@@ -75,6 +76,14 @@ def test_batches_hold_what_the_file_says(coco):
             assert not batch["image"][row][:, ~batch["mask"][row]].any()
             assert batch["mask"][row].sum() == height * width
     assert seen == ids
+
+
+def test_sizes_of_boxes_are_those_of_the_batches(coco):
+    data = ready(coco, augmentation=DetectionAugmentation(hflip=0.0), batch_size=4)
+    (batch,) = data.train_dataloader()
+    boxes = torch.cat([targets["boxes"] for targets in targets_of(batch)])
+    expected, found = (boxes[:, 2:] - boxes[:, :2]).tolist(), data.box_sizes().tolist()
+    torch.testing.assert_close(torch.tensor(sorted(found)), torch.tensor(sorted(expected)), atol=1e-3, rtol=0)
 
 
 def test_a_letterbox_gives_batches_of_one_shape(coco):
@@ -205,10 +214,14 @@ def test_a_file_that_is_none_is_named(coco):
 
 def test_an_image_of_another_size_than_annotated_is_named(coco):
     picture(coco / "val2017/000000000004.jpg", 60, 40, [])
-    data = ready(coco, num_workers=1)
-    with pytest.raises(UserError) as error:
-        next(iter(data.val_dataloader()))
-    assert str(error.value).endswith("000000000004.jpg has 60x40 pixels upright, its annotations are of 40x60")
+    with pytest.raises(UserError) as raised:
+        next(iter(ready(coco).val_dataloader()))
+    said = f"{coco}/val2017/000000000004.jpg has 60x40 pixels upright, its annotations are of 40x60"
+    assert str(raised.value) == said
+    from_worker = ExceptionWrapper((raised.type, raised.value, raised.tb), "in DataLoader worker process 0")
+    with pytest.raises(UserError) as raised:
+        from_worker.reraise()
+    assert str(raised.value) == said
 
 
 def test_boxes_without_a_size_are_left_out_aloud_and_what_reaches_beyond_an_edge_is_cut(coco, edit_coco, capsys):

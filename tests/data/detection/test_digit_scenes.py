@@ -16,7 +16,9 @@ def run_seed(monkeypatch):
 
 
 def ready(**options):
-    data = DigitScenesDataModule(**{"train_scenes": 24, "val_scenes": 10, "test_scenes": 10} | options)
+    data = DigitScenesDataModule(
+        **{"batch_size": 24, "train_scenes": 24, "val_scenes": 10, "test_scenes": 10} | options
+    )
     data.setup("fit")
     return data
 
@@ -50,6 +52,20 @@ def test_scenes_are_alike_whatever_the_batch_and_the_workers(augmentation):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_run_that_goes_on_within_an_epoch_sees_the_rest_as_it_would_have_been():
+    whole = delivered(ready(batch_size=6, augmentation=VARIED), epochs=[1])
+    data = ready(batch_size=6, augmentation=VARIED, num_workers=1)
+    loader = data.train_dataloader()
+    loader.sampler.used = lambda: 12  # as Lightning counts them in a resumed run
+    loader.sampler.set_epoch(1)
+    rest = [(1, index) for batch in loader for index in batch["index"].tolist()]
+    assert rest == list(whole)[12:]
+    loader.sampler.set_epoch(1)
+    batches = [data.on_after_batch_transfer(batch, 0) for batch in loader]
+    images = [image for batch in batches for image in batch["image"]]
+    assert same(images, [whole[key][0] for key in rest])
+
+
 def test_training_never_repeats_and_evaluation_always_does(monkeypatch):
     first = delivered(ready(batch_size=24))
     assert len({bytes(image.numpy()) for image, *_ in first.values()}) == 48
@@ -61,6 +77,10 @@ def test_training_never_repeats_and_evaluation_always_does(monkeypatch):
     assert torch.equal(again["image"][:10], val["image"])
     (test,) = ready().test_dataloader()
     assert not torch.equal(test["image"], val["image"])
+    seen = {bytes(one["boxes"].numpy()) for one in targets_of(test)} & {
+        bytes(one["boxes"].numpy()) for one in targets_of(val)
+    }
+    assert seen <= {b""}  # not one scene in common but the empty
 
 
 def test_digits_are_those_of_the_digits_own_split():
@@ -98,6 +118,10 @@ def test_a_batch_holds_what_the_scenes_do():
     )
     assert data.image_ids("val") == batch["index"].tolist()
     assert data.category_ids == list(range(10))
+    shortest, longest = data.box_sizes().aminmax(dim=0)
+    assert len(data.box_sizes()) > 500
+    assert (longest <= 60).all()
+    assert (shortest >= 3).all()
 
 
 def test_scenes_know_their_statistics_and_become_grey():
@@ -106,9 +130,9 @@ def test_scenes_know_their_statistics_and_become_grey():
     pixels = batch["image"].double().flatten(2) / 255
     assert data.mean == pytest.approx(pixels.mean((0, 2)).tolist(), abs=0.05)
     assert data.std == pytest.approx(pixels.transpose(0, 1).flatten(1).std(1).tolist(), abs=0.05)
-    grey = ready(in_chans=1)
-    (batch,) = grey.val_dataloader()
-    assert batch["image"].shape[1] == len(grey.mean) == 1
+    grey = ready(in_chans=1, augmentation=VARIED)
+    for batch in (*grey.train_dataloader(), *grey.val_dataloader()):
+        assert batch["image"].shape[1] == len(grey.mean) == 1
 
 
 def test_a_batch_of_empty_scenes_is_one():
