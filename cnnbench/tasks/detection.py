@@ -123,6 +123,18 @@ class DetectionTask(Task):
         """What is trained, and who wrote it."""
         return f"{super().title} over {self.backbone} ({self.hparams.backbone_source})"
 
+    def configure_model(self) -> None:
+        """Build the detector, once it is sure that its boxes can be told.
+
+        Raises:
+            UserError: The Trainer's precision has no room for pixels.
+        """
+        precision = self.trainer.precision
+        if precision in ("16-true", "bf16-true"):
+            mixed = precision.replace("true", "mixed")
+            raise UserError(f"trainer.precision {precision} rounds boxes by whole pixels; {mixed} keeps them")
+        super().configure_model()
+
     def compiled_parts(self) -> list[nn.Module]:
         """Return the backbone; what follows it depends on what is in the images."""
         return [self.network.backbone]
