@@ -129,7 +129,7 @@ class DetectionTask(Task):
         Raises:
             UserError: The Trainer's precision has no room for pixels.
         """
-        precision = self.trainer.precision
+        precision = None if self._trainer is None else self.trainer.precision
         if precision in ("16-true", "bf16-true"):
             mixed = precision.replace("true", "mixed")
             raise UserError(f"trainer.precision {precision} rounds boxes by whole pixels; {mixed} keeps them")
