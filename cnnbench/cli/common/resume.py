@@ -59,6 +59,11 @@ class Resume:
             )
 
 
+def continued_by(checkpoint: Path) -> Path | None:
+    """Return the directory of the run that going on from a checkpoint continues; None where it begins another."""
+    return _run_of(checkpoint) if checkpoint.name in _NEWEST else None
+
+
 def resume_from(checkpoint: Path, settings: Mapping[str, Any]) -> Resume:
     """Return how training goes on from `checkpoint`.
 
@@ -81,7 +86,7 @@ def resume_from(checkpoint: Path, settings: Mapping[str, Any]) -> Resume:
     content = read_checkpoint(checkpoint)
     _check_end(checkpoint, content, settings["trainer"])
     state = content.get("run", {})
-    if former is None or checkpoint.name not in _NEWEST or not state:
+    if continued_by(checkpoint) is None or not state:
         return Resume(checkpoint, world_size=state.get("world_size"))
     known = {key: state[key] for key in ("logged", "ended", "world_size")}
     return Resume(checkpoint, run, **known, ckpt_path=former.get("ckpt_path"))
