@@ -10,8 +10,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from cnnbench.callbacks.tracking import QuietWandbLogger
+from cnnbench.data import ImageDataModule
 
-MAX_CLASSES = 100  # a confusion matrix of more is neither legible nor small
+MAX_CLASSES = 100  # a confusion matrix of more is neither legible nor small, and not counted
 
 
 @dataclass
@@ -23,7 +24,6 @@ class Mistake:
     predicted: int
     probability: float
     loss: float
-    image: Tensor  # (C, H, W), normalised
 
 
 class WandbReport(Callback):
@@ -35,13 +35,15 @@ class WandbReport(Callback):
 
     def __init__(self, worst: int = 32) -> None:
         self.worst = worst
-        self._best: tuple[int, Tensor, list[Mistake]] | None = None
+        self._best: tuple[int, Tensor | None, list[Mistake]] | None = None  # epoch, confusion matrix, mistakes
         self._best_score = -float("inf")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
         classes = trainer.datamodule.num_classes
-        self._confusion = torch.zeros(classes, classes, dtype=torch.int64, device=pl_module.device)
+        self._confusion: Tensor | None = None
+        if classes <= MAX_CLASSES:
+            self._confusion = torch.zeros(classes, classes, dtype=torch.int64, device=pl_module.device)
         self._mistakes: list[Mistake] = []
 
     def on_validation_batch_end(
@@ -51,9 +53,8 @@ class WandbReport(Callback):
         logits = outputs["logits"]
         labels = batch["label"][: len(logits)]  # none, where another process counts the batch
         predicted = logits.argmax(dim=1)
-        classes = len(self._confusion)
-        counts = torch.bincount(labels * classes + predicted, minlength=classes**2)
-        self._confusion += counts.view(classes, classes)
+        if self._confusion is not None:
+            self._confusion += _counts(labels, predicted, len(self._confusion))
         wrong = (predicted != labels).nonzero().flatten()
         worst = wrong[outputs["losses"][wrong].argsort(descending=True)[: self.worst]]
         probabilities = logits[worst].softmax(dim=1).amax(dim=1)
@@ -64,16 +65,14 @@ class WandbReport(Callback):
             probabilities,
             outputs["losses"][worst],
         )
-        self._mistakes += [
-            Mistake(*row, image=batch["image"][position].float().cpu().clone())
-            for position, *row in zip(worst.tolist(), *(value.tolist() for value in values), strict=True)
-        ]
-        self._mistakes = self._worst(self._mistakes)
+        found = [Mistake(*row) for row in zip(*(value.tolist() for value in values), strict=True)]
+        self._mistakes = self._worst(self._mistakes + found)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather over the processes."""
         if trainer.world_size > 1:
-            torch.distributed.all_reduce(self._confusion)
+            if self._confusion is not None:
+                torch.distributed.all_reduce(self._confusion)
             shares: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(shares, self._mistakes)
             self._mistakes = self._worst([mistake for share in shares for mistake in share])
@@ -86,7 +85,8 @@ class WandbReport(Callback):
         score = score if pl_module.monitor_mode == "max" else -score
         if score > self._best_score:
             self._best_score = score
-            self._best = (trainer.current_epoch, self._confusion.cpu(), self._mistakes)
+            confusion = None if self._confusion is None else self._confusion.cpu()
+            self._best = (trainer.current_epoch, confusion, self._mistakes)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was kept, for a run that goes on from a checkpoint."""
@@ -110,12 +110,11 @@ class WandbReport(Callback):
             return
         logger = loggers[0]
         epoch, confusion, mistakes = self._best
-        names = list(trainer.datamodule.class_names)
-        report = {"val/mistakes": _mistakes_table(mistakes, trainer.datamodule)}
-        if len(names) <= MAX_CLASSES:
-            report["val/confusion_matrix"] = _confusion_chart(confusion, names)
         checkpoint = trainer.checkpoint_callback
         with logger.guarded("the report"), logger.staging():
+            report = {"val/mistakes": _mistakes_table(mistakes, trainer.datamodule)}
+            if confusion is not None:
+                report["val/confusion_matrix"] = _confusion_chart(confusion, list(trainer.datamodule.class_names))
             logger.experiment.summary["best_epoch"] = epoch + 1
             logger.experiment.log(report)
             if logger.mode == "online" and checkpoint and Path(checkpoint.best_model_path).is_file():
@@ -123,6 +122,11 @@ class WandbReport(Callback):
 
     def _worst(self, mistakes: list[Mistake]) -> list[Mistake]:
         return sorted(mistakes, key=lambda mistake: (-mistake.loss, mistake.index))[: self.worst]
+
+
+def _counts(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """Return how often each label was predicted as each class: (classes, classes)."""
+    return torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
 
 
 def _confusion_chart(confusion: Tensor, names: list[str]) -> Any:
@@ -138,22 +142,21 @@ def _confusion_chart(confusion: Tensor, names: list[str]) -> Any:
     )
 
 
-def _mistakes_table(mistakes: list[Mistake], data: Any) -> Any:
+def _mistakes_table(mistakes: list[Mistake], data: ImageDataModule) -> Any:
+    """Return the mistakes with their images, read again from the validation set as evaluation sees them."""
     import wandb
 
-    mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (data.mean, data.std))
+    images = [data.datasets["val"][mistake.index]["image"] for mistake in mistakes]  # uint8 (C, H, W) each
     rows = [
         [
-            wandb.Image(
-                ((mistake.image * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).squeeze(2).numpy()
-            ),
+            wandb.Image(image.permute(1, 2, 0).squeeze(2).numpy()),
             data.index_name("val", mistake.index),
             data.class_names[mistake.label],
             data.class_names[mistake.predicted],
             mistake.probability,
             mistake.loss,
         ]
-        for mistake in mistakes
+        for image, mistake in zip(images, mistakes, strict=True)
     ]
     return wandb.Table(columns=["image", "name", "label", "predicted", "probability", "loss"], data=rows)
 
