@@ -197,6 +197,19 @@ def test_broken_images_are_skipped_on_request_counted_and_listed(photos, capsys,
     ]
 
 
+def test_what_a_run_skipped_that_is_stopped_is_listed(photos, capsys):
+    (photos / "train/cat/1.jpg").write_bytes(b"")
+
+    class Stopped(Seen):
+        def on_train_epoch_end(self):
+            raise RuntimeError("stopped")
+
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    with pytest.raises(RuntimeError, match="stopped"):
+        pl.Trainer(accelerator="cpu", **quiet).fit(Stopped(), folder(photos, on_error="skip", batch_size=3))
+    assert "skipped 1 files that are not whole images:\n  " in capsys.readouterr().err
+
+
 class Seen(pl.LightningModule):
     """Notes the images that reach it."""
 
