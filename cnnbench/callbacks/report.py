@@ -1,15 +1,13 @@
-"""What W&B shows at the end of a fit: confusion matrix, worst mistakes with their images, the best checkpoint."""
+"""What W&B shows at the end of a classifier's fit: confusion matrix, worst mistakes with their images."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from cnnbench.callbacks.tracking import QuietWandbLogger
+from cnnbench.callbacks.best_report import BestReport
 from cnnbench.data import ImageDataModule
 
 MAX_CLASSES = 100  # a confusion matrix of more is neither legible nor small, and not counted
@@ -26,7 +24,11 @@ class Mistake:
     loss: float
 
 
-class WandbReport(Callback):
+Collected = tuple[Tensor | None, list[Mistake]]
+"""Confusion matrix, where there is one, and the worst mistakes."""
+
+
+class WandbReport(BestReport):
     """Keeps the confusion matrix and the worst mistakes of the best validation, and logs them when fit ends.
 
     Args:
@@ -34,9 +36,8 @@ class WandbReport(Callback):
     """
 
     def __init__(self, worst: int = 32) -> None:
+        super().__init__()
         self.worst = worst
-        self._best: tuple[int, Tensor | None, list[Mistake]] | None = None  # epoch, confusion matrix, mistakes
-        self._best_score = -float("inf")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
@@ -77,48 +78,27 @@ class WandbReport(Callback):
             torch.distributed.all_gather_object(shares, self._mistakes)
             self._mistakes = self._worst([mistake for share in shares for mistake in share])
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep this validation if it is the best yet, as `best.ckpt` does."""
-        if trainer.sanity_checking or pl_module.monitor not in trainer.callback_metrics:
-            return
-        score = trainer.callback_metrics[pl_module.monitor].item()
-        score = score if pl_module.monitor_mode == "max" else -score
-        if score > self._best_score:
-            self._best_score = score
-            confusion = None if self._confusion is None else self._confusion.cpu()
-            self._best = (trainer.current_epoch, confusion, self._mistakes)
+    def collected(self) -> Collected:
+        """Return the confusion matrix and the worst mistakes."""
+        confusion = None if self._confusion is None else self._confusion.cpu()
+        return confusion, self._mistakes
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what was kept, for a run that goes on from a checkpoint."""
-        if self._best is None:
-            return {}
-        epoch, confusion, mistakes = self._best
-        kept = [asdict(mistake) for mistake in mistakes]
-        return {"score": self._best_score, "epoch": epoch, "confusion": confusion, "mistakes": kept}
+    def packed(self, collected: Collected) -> dict[str, Any]:
+        """Return both as tensors and plain values."""
+        confusion, mistakes = collected
+        return {"confusion": confusion, "mistakes": [asdict(mistake) for mistake in mistakes]}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take what the run had kept."""
-        if state_dict:
-            self._best_score = state_dict["score"]
-            mistakes = [Mistake(**mistake) for mistake in state_dict["mistakes"]]
-            self._best = (state_dict["epoch"], state_dict["confusion"], mistakes)
+    def unpacked(self, packed: dict[str, Any]) -> Collected:
+        """Return both as they were collected."""
+        return packed["confusion"], [Mistake(**mistake) for mistake in packed["mistakes"]]
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log what was kept, and, online, the best checkpoint."""
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, QuietWandbLogger)]
-        if not loggers or not trainer.is_global_zero or self._best is None:
-            return
-        logger = loggers[0]
-        epoch, confusion, mistakes = self._best
-        checkpoint = trainer.checkpoint_callback
-        with logger.guarded("the report"), logger.staging():
-            report = {"val/mistakes": _mistakes_table(mistakes, trainer.datamodule)}
-            if confusion is not None:
-                report["val/confusion_matrix"] = _confusion_chart(confusion, list(trainer.datamodule.class_names))
-            logger.experiment.summary["best_epoch"] = epoch + 1
-            logger.experiment.log(report)
-            if logger.mode == "online" and checkpoint and Path(checkpoint.best_model_path).is_file():
-                _log_checkpoint(logger.experiment, Path(checkpoint.best_model_path), epoch)
+    def logged(self, collected: Collected, data: ImageDataModule) -> dict[str, Any]:
+        """Return the table of the mistakes and, of few enough classes, the chart of the matrix."""
+        confusion, mistakes = collected
+        report = {"val/mistakes": _mistakes_table(mistakes, data)}
+        if confusion is not None:
+            report["val/confusion_matrix"] = _confusion_chart(confusion, list(data.class_names))
+        return report
 
     def _worst(self, mistakes: list[Mistake]) -> list[Mistake]:
         return sorted(mistakes, key=lambda mistake: (-mistake.loss, mistake.index))[: self.worst]
@@ -159,12 +139,3 @@ def _mistakes_table(mistakes: list[Mistake], data: ImageDataModule) -> Any:
         for image, mistake in zip(images, mistakes, strict=True)
     ]
     return wandb.Table(columns=["image", "name", "label", "predicted", "probability", "loss"], data=rows)
-
-
-def _log_checkpoint(run: Any, path: Path, epoch: int) -> None:
-    """Upload the file from where it lies: wandb would copy it into two folders below the user's home."""
-    import wandb
-
-    artifact = wandb.Artifact(f"{run.id}-best", type="model", metadata={"epoch": epoch + 1})
-    artifact.add_file(str(path), policy="immutable", skip_cache=True)
-    run.log_artifact(artifact, aliases=["best"])

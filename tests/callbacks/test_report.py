@@ -49,7 +49,7 @@ class Validation:
 def test_counts_and_mistakes(worst):
     validation, report = Validation(0), WandbReport(worst)
     validation.run(report, 0.5)
-    epoch, confusion, mistakes = report._best
+    epoch, (confusion, mistakes) = report._best
     predicted = validation.logits.argmax(1)
     assert epoch == 0
     assert confusion.tolist() == confusion_matrix(validation.labels, predicted).tolist()
@@ -68,7 +68,7 @@ def test_the_best_validation_is_kept():
     report = WandbReport()
     for epoch, (seed, score) in enumerate([(1, 0.5), (2, 0.75), (3, 0.75), (4, 0.6)]):
         Validation(seed).run(report, score, epoch)
-    epoch, confusion, _ = report._best
+    epoch, (confusion, _) = report._best
     best = Validation(2)
     assert epoch == 1  # the first of equals, as with checkpoints
     assert confusion.tolist() == confusion_matrix(best.labels, best.logits.argmax(1)).tolist()
@@ -83,10 +83,11 @@ def test_a_resumed_run_knows_the_best_validation_before_it(tmp_path, classes):
     assert (tmp_path / "state").stat().st_size < 10_000
     after.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
     Validation(2, classes=classes).run(after, 0.5, epoch=1)
-    epoch, confusion, mistakes = after._best
+    epoch, (confusion, mistakes) = after._best
+    expected, worst = before._best[1]
     assert epoch == 0
-    assert confusion is None if classes == 1000 else torch.equal(confusion, before._best[1])
-    assert mistakes == before._best[2]
+    assert confusion is expected is None if classes == 1000 else torch.equal(confusion, expected)
+    assert mistakes == worst
 
 
 def test_a_sanity_check_does_not_count():
