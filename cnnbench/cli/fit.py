@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from cnnbench.callbacks.atomic import remove_abandoned
 from cnnbench.callbacks.checkpoint import BestCheckpoint
 from cnnbench.callbacks.checkpoint_files import LAST
 from cnnbench.callbacks.last_checkpoint import Interval, LastCheckpoint
@@ -64,9 +63,8 @@ class FitCLI(RunCLI):
         if (run := continued_by(checkpoint)) is not None:
             self._hold(run)  # before it is read, so that nobody writes it meanwhile
         self.resume = resume_from(checkpoint, resolved)
-        if self.resume.directory is not None and rank_zero_only.rank == 0:
-            for directory in (self.resume.directory, self.resume.checkpoint.parent):
-                remove_abandoned(directory)
+        if rank_zero_only.rank == 0:
+            self.resume.clear_away()
 
     @rank_zero_only
     def _hold(self, directory: Path) -> None:

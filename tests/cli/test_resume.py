@@ -12,6 +12,7 @@ import torch
 import yaml
 from soak import SHORT, VARIANTS, compare, recipe
 
+from cnnbench.callbacks.checkpoint_files import damage
 from cnnbench.cli.common.run_lock import LOCK, alone_in
 from cnnbench.cli.main import main
 from cnnbench.tasks import ClassificationTask
@@ -193,6 +194,7 @@ def test_an_option_counts_more_than_a_config_wherever_it_stands(half, mistake_of
 HOLDS = """
 import sys
 from pathlib import Path
+from cnnbench.callbacks.checkpoint_files import damage
 from cnnbench.cli.common.run_lock import alone_in
 
 with alone_in(Path(sys.argv[1])):
@@ -218,9 +220,11 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(undisturbed, t
     assert fit(tmp_path, killed=("training_step", 15, "term")) == 143
     last = only_run(tmp_path) / "checkpoints/last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
-    assert fit(tmp_path, "--ckpt_path=last") == 0
+    assert fit(tmp_path, "--ckpt_path=last", killed=("training_step", 5, "kill")) == -signal.SIGKILL
     previous = last.with_name("previous.ckpt")
     assert f"{last}: it was cut short; training goes on from {previous}" in capsys.readouterr().out
+    assert damage(last) is damage(previous) is None  # the damaged one has not taken the place of the whole one
+    assert fit(tmp_path, "--ckpt_path=last") == 0
     assert compare(only_run(tmp_path), undisturbed("plain")) == []
 
 

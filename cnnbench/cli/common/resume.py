@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from cnnbench.callbacks.atomic import remove_abandoned
 from cnnbench.callbacks.checkpoint_files import LAST, PREVIOUS, last_whole, read_checkpoint
 from cnnbench.errors import UserError
 
@@ -44,6 +45,20 @@ class Resume:
     ended: int = 0
     world_size: int | None = None
     ckpt_path: str | None = None
+
+    def clear_away(self) -> None:
+        """Remove from the directory that is continued what a kill has left, and a damaged `last.ckpt`.
+
+        The next save would put that in the place of the one before it, which is whole.
+        """
+        if self.directory is None:
+            return
+        for directory in (self.directory, self.checkpoint.parent):
+            remove_abandoned(directory)
+        if self.checkpoint.name == PREVIOUS:
+            _, damaged = last_whole(self.checkpoint.parent)
+            for file in damaged:
+                file.unlink()
 
     def check_world_size(self, present: int) -> None:
         """Refuse to go on in another number of processes, which would take other batches.
