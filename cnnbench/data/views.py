@@ -65,7 +65,7 @@ class EvalView:
     With the decoder `pil` the pixels are timm's, to the last bit. The others resample by torch, whose pixels differ
     from PIL's by 1 of 255 at most, and decode at 1/2, 1/4 or 1/8 a JPEG of which that leaves enough. There they differ
     by 1 to 6 on average over a photograph, the more the more detailed it is and the less that leaves; with `nearest`,
-    which picks single pixels, by 3 to 18.
+    which picks single pixels, by 3 to 19.
 
     Args:
         image_size: Height and width of the result.

@@ -34,7 +34,7 @@ def test_at_full_size_evaluation_is_timms_within_a_level(tmp_path, write_photo, 
     assert distance.mean() < 0.5
 
 
-@pytest.mark.parametrize(("interpolation", "mean"), [("bilinear", 6), ("bicubic", 6), ("nearest", 18)])
+@pytest.mark.parametrize(("interpolation", "mean"), [("bilinear", 6), ("bicubic", 6), ("nearest", 19)])
 @pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
 def test_a_photograph_decoded_at_an_eighth_is_evaluated_near_timms(name, interpolation, mean):
     assert 1 < distance_to_timm(PHOTOGRAPHS / name, interpolation).mean() < mean
