@@ -24,7 +24,8 @@ SIZES = torch.tensor([[96, 128], [70, 100]])
 
 def pair(name, **kwargs):
     """Ours and torchvision's with the same random weights, float64."""
-    networks = [create_detector(name, source=source, **COMMON, **SMALL[name], **kwargs).double() for source in SOURCES]
+    arguments = {**COMMON, **SMALL[name], **kwargs}
+    networks = [create_detector(name, source=source, **arguments).double() for source in SOURCES]
     return exchanged(*networks)
 
 
@@ -59,6 +60,14 @@ def assert_equal(mine, other, tolerance=1e-9):
         torch.testing.assert_close(
             mine[key], other[key], rtol=0, atol=tolerance * scale, msg=lambda m, key=key: f"{key}: {m}"
         )
+
+
+def test_towers_with_group_norm_are_torchvisions():
+    ours, theirs = pair("retinanet", group_norm=True, fpn_channels=32)
+    mine, other = (trained(network, IMAGES, TARGETS) for network in (ours, theirs))
+    assert "head.classification_head.conv.3.1.weight" in mine[1]
+    assert_equal(mine[0], other[0])
+    assert_equal(mine[1], other[1])
 
 
 @pytest.mark.parametrize("name", SMALL)
