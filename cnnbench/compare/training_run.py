@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 
 from cnnbench.callbacks.atomic import written_whole
+from cnnbench.callbacks.profile import NoProfiler
 from cnnbench.callbacks.tracking import QuietWandbLogger, WandbMode, run_loggers
 from cnnbench.compare.environment import environment
 from cnnbench.compare.recipe import Recipe
@@ -176,6 +177,7 @@ def _overridden(settings: Settings, given: dict[str, Any], directory: Path, reco
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         "enable_progress_bar": False,
         "enable_model_summary": False,
+        "profiler": given["profiler"] or NoProfiler(),
     }
 
 

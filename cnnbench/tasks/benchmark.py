@@ -22,12 +22,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.profilers import Profiler
 
 from cnnbench.callbacks.checkpoint import BestCheckpoint
 from cnnbench.callbacks.checkpoint_files import LAST
 from cnnbench.callbacks.last_checkpoint import LastCheckpoint
 from cnnbench.callbacks.metrics_file import MetricsFile
 from cnnbench.callbacks.non_finite import StopOnNonFinite
+from cnnbench.callbacks.profile import NoProfiler
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.data import MNISTDataModule
 from cnnbench.data.memory import MemoryDataset
@@ -93,7 +95,8 @@ def ours(data: _RandomImages, steps: int) -> np.ndarray:
     with tempfile.TemporaryDirectory() as directory:
         task, checkpoints = _task(), Path(directory, "checkpoints")
         saves = BestCheckpoint(checkpoints, task.monitor, task.monitor_mode), LastCheckpoint(checkpoints / LAST)
-        return _under_lightning(task, data, steps, _silent(RunProgress()), StopOnNonFinite(), *saves)
+        callbacks = _silent(RunProgress()), StopOnNonFinite(), *saves
+        return _under_lightning(task, data, steps, *callbacks, profiler=NoProfiler())
 
 
 def bare(data: _RandomImages, steps: int) -> np.ndarray:
@@ -101,7 +104,9 @@ def bare(data: _RandomImages, steps: int) -> np.ndarray:
     return _under_lightning(_BareModule(), data, steps)
 
 
-def _under_lightning(module: LightningModule, data: _RandomImages, steps: int, *callbacks: Callback) -> np.ndarray:
+def _under_lightning(
+    module: LightningModule, data: _RandomImages, steps: int, *callbacks: Callback, profiler: Profiler | None = None
+) -> np.ndarray:
     turns = _TakeTurns(by_hand(data, steps))
     next(turns.loop)
     with tempfile.TemporaryDirectory() as directory:
@@ -115,6 +120,7 @@ def _under_lightning(module: LightningModule, data: _RandomImages, steps: int, *
             enable_progress_bar=bool(callbacks),
             enable_checkpointing=bool(callbacks),
             enable_model_summary=False,
+            profiler=profiler,
         )
         trainer.fit(module, data)
     return 1000 * np.array(turns.added) / TURN

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import cnnbench.callbacks.finetuning  # noqa: F401, which a recipe can name once it is imported
 from cnnbench.callbacks.checkpoint import AtomicCheckpointIO, check_checkpoint_path
+from cnnbench.callbacks.profile import NoProfiler
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.callbacks.tracking import QuietWandbLogger, run_loggers
 from cnnbench.cli.common.from_checkpoint import CheckpointAlone, recorded_class_names
@@ -132,6 +133,7 @@ class RunCLI(LightningCLI):
         if settings["enable_progress_bar"] is not False:
             callbacks.append(RunProgress())
         plugins = [*as_list(settings["plugins"]), AtomicCheckpointIO()]
+        kwargs.setdefault("profiler", settings["profiler"] or NoProfiler())
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
     def how_to_resume(self) -> str:
