@@ -15,26 +15,25 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.profilers import Profiler
 
 from cnnbench.callbacks.checkpoint import BestCheckpoint
 from cnnbench.callbacks.checkpoint_files import LAST
 from cnnbench.callbacks.last_checkpoint import LastCheckpoint
 from cnnbench.callbacks.metrics_file import MetricsFile
 from cnnbench.callbacks.non_finite import StopOnNonFinite
-from cnnbench.callbacks.profile import NoProfiler
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.data import MNISTDataModule
 from cnnbench.data.memory import MemoryDataset
 from cnnbench.statistics import median_interval
 from cnnbench.tasks.classification import ClassificationTask
+from cnnbench.tasks.lean_loop import use_lean_loop
 from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
 
 TURN = 50  # steps; also how often both log
@@ -96,7 +95,7 @@ def ours(data: _RandomImages, steps: int) -> np.ndarray:
         task, checkpoints = _task(), Path(directory, "checkpoints")
         saves = BestCheckpoint(checkpoints, task.monitor, task.monitor_mode), LastCheckpoint(checkpoints / LAST)
         callbacks = _silent(RunProgress()), StopOnNonFinite(), *saves
-        return _under_lightning(task, data, steps, *callbacks, profiler=NoProfiler())
+        return _under_lightning(task, data, steps, *callbacks, prepare=use_lean_loop)
 
 
 def bare(data: _RandomImages, steps: int) -> np.ndarray:
@@ -105,7 +104,11 @@ def bare(data: _RandomImages, steps: int) -> np.ndarray:
 
 
 def _under_lightning(
-    module: LightningModule, data: _RandomImages, steps: int, *callbacks: Callback, profiler: Profiler | None = None
+    module: LightningModule,
+    data: _RandomImages,
+    steps: int,
+    *callbacks: Callback,
+    prepare: Callable[[Trainer], None] | None = None,
 ) -> np.ndarray:
     turns = _TakeTurns(by_hand(data, steps))
     next(turns.loop)
@@ -120,8 +123,9 @@ def _under_lightning(
             enable_progress_bar=bool(callbacks),
             enable_checkpointing=bool(callbacks),
             enable_model_summary=False,
-            profiler=profiler,
         )
+        if prepare is not None:
+            prepare(trainer)
         trainer.fit(module, data)
     return 1000 * np.array(turns.added) / TURN
 

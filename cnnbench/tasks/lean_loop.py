@@ -1,0 +1,259 @@
+"""Lightning's loop over the batches of an epoch, without the calls of it that do nothing.
+
+In each step Lightning calls some twenty hooks of every callback, of the task and of the strategy, most of which are
+the empty ones that they inherit, and makes for each a name, a context and a line for the debug log. That takes longer
+than the step of a small network. Here the hooks that somebody has written are found once an epoch, and only these are
+called: in Lightning's order, with its arguments and under its names. How a batch is counted, validated after, saved
+and logged stays Lightning's own, and so does all of a run that has a profiler, optimises by hand, or whose steps take
+the iterator of the loader.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.core.hooks import DataHooks
+from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher
+from lightning.pytorch.loops.optimization.automatic import ClosureResult, _AutomaticOptimization
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch import Tensor
+from torch.optim import Optimizer
+
+from cnnbench.callbacks.profile import NoProfiler
+
+_Hook = Callable[..., Any]
+
+
+def use_lean_loop(trainer: Trainer) -> None:
+    """Let a Trainer that has not begun train by the loop of this module, and time nothing unless it is asked to."""
+    if type(trainer.profiler) is PassThroughProfiler:
+        trainer.profiler = NoProfiler()
+    former = trainer.fit_loop.epoch_loop
+    trainer.fit_loop.epoch_loop = LeanEpochLoop(trainer, former.min_steps, former.max_steps)
+
+
+class LeanEpochLoop(_TrainingEpochLoop):
+    """The loop over the batches of an epoch, which calls the hooks that somebody has written."""
+
+    _hooks: "_Hooks | None" = None  # None: the running epoch is Lightning's
+
+    def __init__(self, trainer: Trainer, min_steps: int | None = None, max_steps: int = -1) -> None:
+        super().__init__(trainer, min_steps, max_steps)
+        self.automatic_optimization = _LeanOptimization(trainer)
+
+    def run(self, data_fetcher: _DataFetcher) -> None:
+        """Train on the batches of an epoch."""
+        usual = isinstance(self.trainer.profiler, PassThroughProfiler)
+        usual &= self.trainer.lightning_module.automatic_optimization
+        if not usual or isinstance(data_fetcher, _DataLoaderIterDataFetcher):
+            super().run(data_fetcher)
+            return
+        self._hooks = self.automatic_optimization.hooks = _Hooks(self.trainer)
+        try:
+            with _called_by(self._hooks, self.trainer.precision_plugin):
+                super().run(data_fetcher)
+        finally:
+            self._hooks = self.automatic_optimization.hooks = None
+
+    def advance(self, data_fetcher: _DataFetcher) -> None:
+        """Train on a batch.
+
+        Raises:
+            StopIteration: The task's `on_train_batch_start` has ended the epoch.
+        """
+        if self._hooks is None or self.restarting:
+            super().advance(data_fetcher)
+            return
+        trainer, hooks, progress = self.trainer, self._hooks, self.batch_progress
+        if self.val_loop.restarting:
+            self.val_loop.restarting = False
+        if trainer.world_size > 1 and torch.distributed.is_initialized():
+            self._broadcast_sigterm_tensor()
+        batch, _, _ = next(data_fetcher)
+        batch_idx = self.batch_idx + 1
+        progress.is_last_batch = data_fetcher.done
+        batch = hooks.on_device(trainer.precision_plugin.convert_input(batch))
+        progress.increment_ready()
+        trainer._logger_connector.on_batch_start(batch)
+        ends, outputs = self._train_on(batch, batch_idx)
+        progress.increment_processed()
+        self.update_lr_schedulers("step", update_plateau_schedulers=False)
+        if self._num_ready_batches_reached():
+            self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        if ends:
+            raise StopIteration
+        hooks.of_both("on_train_batch_end", outputs, batch, batch_idx)
+        trainer._logger_connector.on_batch_end()
+        progress.increment_completed()
+        trainer._logger_connector.update_train_step_metrics()
+
+    def _train_on(self, batch: Any, batch_idx: int) -> tuple[bool, dict[str, Any] | None]:
+        """Return whether the epoch ends before this batch, and what its step puts out."""
+        if batch is None:
+            self._warning_cache.warn("the training data has a batch that is None, which is left out")
+            return False, None
+        if self._hooks.on_train_batch_start(batch, batch_idx) == -1:
+            self.batch_progress.increment_by(0, is_last_batch=True)
+            return True, None
+        self.batch_progress.increment_started()
+        arguments = OrderedDict(batch=batch)
+        if self._hooks.step_takes_index:
+            arguments["batch_idx"] = batch_idx
+        return False, self.automatic_optimization.run(self.trainer.optimizers[0], batch_idx, arguments)
+
+    def update_lr_schedulers(self, interval: str, update_plateau_schedulers: bool) -> None:
+        """Set the learning rates, where there is a schedule of this kind."""
+        kinds = ((config.interval, config.reduce_on_plateau) for config in self.trainer.lr_scheduler_configs)
+        if (interval, update_plateau_schedulers) in kinds:
+            super().update_lr_schedulers(interval, update_plateau_schedulers)
+
+
+class _LeanOptimization(_AutomaticOptimization):
+    """Forward, backward and update of a batch."""
+
+    hooks: "_Hooks | None" = None  # None: those of Lightning
+
+    def _training_step(self, kwargs: OrderedDict) -> ClosureResult:
+        strategy = self.trainer.strategy
+        if self.hooks is None or self.trainer.world_size > 1:
+            return super()._training_step(kwargs)
+        output = self.hooks.under("training_step", strategy.training_step, *kwargs.values())
+        strategy.post_training_step()
+        if isinstance(output, Tensor) and self.trainer.accumulate_grad_batches == 1:
+            return ClosureResult(output)  # Lightning divides by 1, there and back
+        return ClosureResult.from_training_step_output(output, self.trainer.accumulate_grad_batches)
+
+    def _make_backward_fn(self, optimizer: Optimizer) -> Callable[[Tensor], None] | None:
+        if self.hooks is None or self._skip_backward:
+            return super()._make_backward_fn(optimizer)
+        return lambda loss: self.hooks.under("backward", self.trainer.strategy.backward, loss, optimizer)
+
+    def _on_before_zero_grad(self, optimizer: Optimizer) -> None:
+        if self.hooks is None:
+            super()._on_before_zero_grad(optimizer)
+            return
+        self.optim_progress.optimizer.zero_grad.increment_ready()
+        self.hooks.of_both("on_before_zero_grad", optimizer)
+        self.optim_progress.optimizer.zero_grad.increment_started()
+
+
+class _Hooks:
+    """Calls the hooks of a run that somebody has written.
+
+    While one runs, its name stands where `LightningModule.log` looks it up.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer, self._task = trainer, trainer.lightning_module
+        self._state = vars(self._task)  # around `Module.__setattr__`, which is slow
+        self._of_callbacks: dict[str, list[_Hook]] = {}
+        self._of_task: dict[str, _Hook | None] = {}
+        self._of_batch = list(_batch_hooks(trainer))
+        self._of_strategy = _written(trainer.strategy, "on_train_batch_start", Strategy)
+        self.step_takes_index = is_param_in_hook_signature(self._task.training_step, "batch_idx", min_args=2)
+
+    def of_callbacks(self, name: str, *args: Any) -> None:
+        """Call a hook of the callbacks that have it."""
+        if name not in self._of_callbacks:
+            found = [_written(callback, name, Callback) for callback in self._trainer.callbacks]
+            self._of_callbacks[name] = [hook for hook in found if hook is not None]
+        if hooks := self._of_callbacks[name]:
+            former, self._state["_current_fx_name"] = self._state["_current_fx_name"], name
+            for hook in hooks:
+                hook(self._trainer, self._task, *args)
+            self._state["_current_fx_name"] = former
+
+    def of_task(self, name: str, *args: Any) -> Any:
+        """Call a hook of the task that does nothing unless it is written, and return what it returns."""
+        if name not in self._of_task:
+            self._of_task[name] = _written(self._task, name, LightningModule)
+        hook = self._of_task[name]
+        return None if hook is None else self.under(name, hook, *args)
+
+    def of_both(self, name: str, *args: Any) -> Any:
+        """Call a hook of the callbacks, then the task's, and return what the task's returns."""
+        self.of_callbacks(name, *args)
+        return self.of_task(name, *args)
+
+    def under(self, name: str, function: _Hook, *args: Any) -> Any:
+        """Call a function as the hook of this name."""
+        former, self._state["_current_fx_name"] = self._state["_current_fx_name"], name
+        output = function(*args)
+        self._state["_current_fx_name"] = former
+        return output
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> Any:
+        """Call the hooks before a batch, and return what the task's returns."""
+        response = self.of_both("on_train_batch_start", batch, batch_idx)
+        if self._of_strategy is not None:
+            self.under("on_train_batch_start", self._of_strategy, batch, batch_idx)
+        return response
+
+    def on_device(self, batch: Any) -> Any:
+        """Bring a batch to its device, and return it there."""
+        for name, hook, args in self._of_batch:
+            batch = hook(batch, *args) if name is None else self.under(name, hook, batch, *args)
+        return batch
+
+
+def _batch_hooks(trainer: Trainer) -> Iterator[tuple[str | None, _Hook, tuple[Any, ...]]]:
+    """Yield what brings a batch to its device: the name that it runs under, hook and further arguments."""
+    strategy, task = trainer.strategy, trainer.lightning_module
+    steps: dict[str, tuple[Any, ...]] = {
+        "on_before_batch_transfer": (0,),
+        "transfer_batch_to_device": (strategy.root_device, 0),
+        "on_after_batch_transfer": (0,),
+    }
+    for name, args in steps.items():
+        owner = trainer._data_connector._datahook_selector.get_instance(name)
+        before = name == "on_before_batch_transfer"
+        running = name if owner is task else None if before else "batch_to_device"
+        if not before and (own := _written(strategy, "batch_to_device", Strategy)) is not None:
+            yield "batch_to_device", own, ()
+            return
+        hook = getattr(owner, name)
+        if name == "transfer_batch_to_device" or _written(owner, name, DataHooks) is not None:
+            yield running, hook, args
+
+
+def _written(owner: object, name: str, base: type) -> _Hook | None:
+    """Return a hook, None where it is the one of the base class."""
+    hook = getattr(owner, name)
+    inherited = getattr(hook, "__func__", None) is getattr(base, name)
+    return hook if callable(hook) and not inherited else None
+
+
+@contextmanager
+def _called_by(hooks: _Hooks, plugin: Precision) -> Iterator[None]:
+    """Let a precision plugin call its hooks around backward and before the update by `hooks`, where it has its own."""
+
+    def pre_backward(tensor: Tensor, module: LightningModule) -> Tensor:
+        hooks.of_both("on_before_backward", tensor)
+        return tensor
+
+    def post_backward(tensor: Tensor, module: LightningModule) -> Tensor:
+        loss = tensor.detach()
+        hooks.of_both("on_after_backward")
+        return loss
+
+    def after_closure(model: LightningModule, optimizer: Optimizer) -> None:
+        hooks.of_both("on_before_optimizer_step", optimizer)
+        trainer = model.trainer
+        algorithm = trainer.gradient_clip_algorithm
+        plugin._clip_gradients(model, optimizer, trainer.gradient_clip_val, gradient_clip_algorithm=algorithm)
+
+    lean = {"pre_backward": pre_backward, "post_backward": post_backward, "_after_closure": after_closure}
+    lean = {name: hook for name, hook in lean.items() if _written(plugin, name, Precision) is None}
+    vars(plugin).update(lean)
+    try:
+        yield
+    finally:
+        for name in lean:
+            delattr(plugin, name)
