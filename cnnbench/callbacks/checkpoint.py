@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from cnnbench.callbacks.atomic import written_whole
 from cnnbench.callbacks.checkpoint_files import LAST, PREVIOUS, read_checkpoint
@@ -87,6 +87,8 @@ class BestCheckpoint(ModelCheckpoint):
             auto_insert_metric_name=False,
             save_on_train_epoch_end=False,
         )
+
+    on_train_batch_end = Callback.on_train_batch_end  # nothing: it saves after validations
 
     @cached_property
     def state_key(self) -> str:

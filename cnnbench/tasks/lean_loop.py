@@ -11,12 +11,13 @@ the iterator of the loader.
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import is_not
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.core.hooks import DataHooks
-from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher
+from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher, _profile_nothing
 from lightning.pytorch.loops.optimization.automatic import ClosureResult, _AutomaticOptimization
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins.precision import Precision
@@ -56,6 +57,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
             super().run(data_fetcher)
             return
         self._hooks = self.automatic_optimization.hooks = _Hooks(self.trainer)
+        self._published = []
         try:
             with _called_by(self._hooks, self.trainer.precision_plugin):
                 super().run(data_fetcher)
@@ -81,7 +83,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
         progress.is_last_batch = data_fetcher.done
         batch = hooks.on_device(trainer.precision_plugin.convert_input(batch))
         progress.increment_ready()
-        trainer._logger_connector.on_batch_start(batch)
+        self._begin_logging(batch)
         ends, outputs = self._train_on(batch, batch_idx)
         progress.increment_processed()
         self.update_lr_schedulers("step", update_plateau_schedulers=False)
@@ -90,9 +92,11 @@ class LeanEpochLoop(_TrainingEpochLoop):
         if ends:
             raise StopIteration
         hooks.of_both("on_train_batch_end", outputs, batch, batch_idx)
-        trainer._logger_connector.on_batch_end()
+        self._publish()
         progress.increment_completed()
-        trainer._logger_connector.update_train_step_metrics()
+        every = trainer.log_every_n_steps
+        if trainer.should_stop or trainer.fast_dev_run or (every and (self._batches_that_stepped + 1) % every == 0):
+            trainer._logger_connector.update_train_step_metrics()
 
     def _train_on(self, batch: Any, batch_idx: int) -> tuple[bool, dict[str, Any] | None]:
         """Return whether the epoch ends before this batch, and what its step puts out."""
@@ -108,11 +112,54 @@ class LeanEpochLoop(_TrainingEpochLoop):
             arguments["batch_idx"] = batch_idx
         return False, self.automatic_optimization.run(self.trainer.optimizers[0], batch_idx, arguments)
 
+    def _begin_logging(self, batch: Any) -> None:
+        """Do what Lightning's `on_batch_start` does, which looks up these results again for each thing."""
+        connector, results = self.trainer._logger_connector, self._results
+        connector._first_loop_iter = connector._first_loop_iter is None
+        results.batch, results.batch_size, results.dataloader_idx = batch, None, None
+
+    def _publish(self) -> None:
+        """Hand on what was logged, where it is not what was handed on after the batch before."""
+        logged = [metric._forward_cache for metric in self._results.values()]
+        if len(logged) != len(self._published) or any(map(is_not, logged, self._published)):
+            self.trainer._logger_connector.on_batch_end()
+            self._published = logged
+        self._results.batch = self._results.batch_size = None
+
+    # ------------------------------------------------------------------ what is asked for often, answered sooner
+
+    @property
+    def global_step(self) -> int:
+        """Number of updates."""
+        if self._hooks is None:
+            return super().global_step
+        return self.automatic_optimization.optim_progress.optimizer.step.total.completed
+
+    def on_run_start(self, data_fetcher: _DataFetcher) -> None:
+        """Begin an epoch."""
+        super().on_run_start(data_fetcher)
+        if self._hooks is not None:
+            data_fetcher._start_profiler = data_fetcher._stop_profiler = _profile_nothing
+
     def update_lr_schedulers(self, interval: str, update_plateau_schedulers: bool) -> None:
         """Set the learning rates, where there is a schedule of this kind."""
-        kinds = ((config.interval, config.reduce_on_plateau) for config in self.trainer.lr_scheduler_configs)
-        if (interval, update_plateau_schedulers) in kinds:
-            super().update_lr_schedulers(interval, update_plateau_schedulers)
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval == interval and config.reduce_on_plateau == update_plateau_schedulers:
+                super().update_lr_schedulers(interval, update_plateau_schedulers)
+                return
+
+    def _should_accumulate(self) -> bool:
+        return self.trainer.accumulate_grad_batches != 1 and super()._should_accumulate()
+
+    def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
+        trainer, counted = self.trainer, self.batch_progress.current
+        if self._hooks is not None and trainer._val_check_time_interval is None and not trainer.should_stop:
+            if trainer.check_val_every_n_epoch is None:
+                counted = self.batch_progress.total
+            if trainer.val_check_batch != float("inf") and counted.ready % trainer.val_check_batch != 0:
+                return False
+        self._published = []  # a validation hands on, too
+        return super()._should_check_val_fx(data_fetcher)
 
 
 class _LeanOptimization(_AutomaticOptimization):
