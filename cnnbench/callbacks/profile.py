@@ -10,7 +10,7 @@ from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 from lightning.pytorch.utilities import rank_zero_only
 from torch.profiler import record_function
 
-_NEXT_BATCH = "[_TrainingEpochLoop].train_dataloader_next"
+_NEXT_BATCH = ".train_dataloader_next"
 _REST = "the rest"  # loop, callbacks, logging, schedule
 # End of Lightning's name for an action -> the phase that its time belongs to, unless an action within has its own.
 _PHASES = {

@@ -17,12 +17,12 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 
 from cnnbench.callbacks.atomic import written_whole
-from cnnbench.callbacks.profile import NoProfiler
 from cnnbench.callbacks.tracking import QuietWandbLogger, WandbMode, run_loggers
 from cnnbench.compare.environment import environment
 from cnnbench.compare.recipe import Recipe
 from cnnbench.compare.result import from_json, to_json
 from cnnbench.compare.settings import Settings
+from cnnbench.tasks.lean_loop import use_lean_loop
 from cnnbench.tasks.recipe.mistakes import users_mistake
 from cnnbench.tasks.recipe.trainer_settings import as_list
 
@@ -147,6 +147,7 @@ def _fit_and_evaluate(plan: RunPlan, network: nn.Module, directory: Path, record
     task.create_network = lambda **arguments: network
     loggers = _loggers(plan, directory)
     trainer = Trainer(**given | _overridden(plan.settings, given, directory, recorder) | {"logger": loggers})
+    use_lean_loop(trainer)
     _describe(plan, loggers)
     trainer.fit(task, datamodule=data)
     metrics = dict(trainer.validate(task, datamodule=data, verbose=False)[0])
@@ -177,7 +178,6 @@ def _overridden(settings: Settings, given: dict[str, Any], directory: Path, reco
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         "enable_progress_bar": False,
         "enable_model_summary": False,
-        "profiler": given["profiler"] or NoProfiler(),
     }
 
 

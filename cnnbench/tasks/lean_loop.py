@@ -9,27 +9,20 @@ the iterator of the loader.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from operator import is_not
 from typing import Any
 
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.core.hooks import DataHooks
+from lightning.pytorch import Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher, _profile_nothing
 from lightning.pytorch.loops.optimization.automatic import ClosureResult, _AutomaticOptimization
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
-from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.profilers import PassThroughProfiler
-from lightning.pytorch.strategies import Strategy
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 from torch.optim import Optimizer
 
 from cnnbench.callbacks.profile import NoProfiler
-
-_Hook = Callable[..., Any]
+from cnnbench.tasks.written_hooks import WrittenHooks, called_by_plugin
 
 
 def use_lean_loop(trainer: Trainer) -> None:
@@ -43,7 +36,7 @@ def use_lean_loop(trainer: Trainer) -> None:
 class LeanEpochLoop(_TrainingEpochLoop):
     """The loop over the batches of an epoch, which calls the hooks that somebody has written."""
 
-    _hooks: "_Hooks | None" = None  # None: the running epoch is Lightning's
+    _hooks: WrittenHooks | None = None  # None: the running epoch is Lightning's
 
     def __init__(self, trainer: Trainer, min_steps: int | None = None, max_steps: int = -1) -> None:
         super().__init__(trainer, min_steps, max_steps)
@@ -56,10 +49,10 @@ class LeanEpochLoop(_TrainingEpochLoop):
         if not usual or isinstance(data_fetcher, _DataLoaderIterDataFetcher):
             super().run(data_fetcher)
             return
-        self._hooks = self.automatic_optimization.hooks = _Hooks(self.trainer)
+        self._hooks = self.automatic_optimization.hooks = WrittenHooks(self.trainer)
         self._published = []
         try:
-            with _called_by(self._hooks, self.trainer.precision_plugin):
+            with called_by_plugin(self._hooks, self.trainer.precision_plugin):
                 super().run(data_fetcher)
         finally:
             self._hooks = self.automatic_optimization.hooks = None
@@ -76,7 +69,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
         trainer, hooks, progress = self.trainer, self._hooks, self.batch_progress
         if self.val_loop.restarting:
             self.val_loop.restarting = False
-        if trainer.world_size > 1 and torch.distributed.is_initialized():
+        if hooks.ask_for_sigterm:
             self._broadcast_sigterm_tensor()
         batch, _, _ = next(data_fetcher)
         batch_idx = self.batch_idx + 1
@@ -165,7 +158,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
 class _LeanOptimization(_AutomaticOptimization):
     """Forward, backward and update of a batch."""
 
-    hooks: "_Hooks | None" = None  # None: those of Lightning
+    hooks: WrittenHooks | None = None  # None: those of Lightning
 
     def _training_step(self, kwargs: OrderedDict) -> ClosureResult:
         strategy = self.trainer.strategy
@@ -189,118 +182,3 @@ class _LeanOptimization(_AutomaticOptimization):
         self.optim_progress.optimizer.zero_grad.increment_ready()
         self.hooks.of_both("on_before_zero_grad", optimizer)
         self.optim_progress.optimizer.zero_grad.increment_started()
-
-
-class _Hooks:
-    """Calls the hooks of a run that somebody has written.
-
-    While one runs, its name stands where `LightningModule.log` looks it up.
-    """
-
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer, self._task = trainer, trainer.lightning_module
-        self._state = vars(self._task)  # around `Module.__setattr__`, which is slow
-        self._of_callbacks: dict[str, list[_Hook]] = {}
-        self._of_task: dict[str, _Hook | None] = {}
-        self._of_batch = list(_batch_hooks(trainer))
-        self._of_strategy = _written(trainer.strategy, "on_train_batch_start", Strategy)
-        self.step_takes_index = is_param_in_hook_signature(self._task.training_step, "batch_idx", min_args=2)
-
-    def of_callbacks(self, name: str, *args: Any) -> None:
-        """Call a hook of the callbacks that have it."""
-        if name not in self._of_callbacks:
-            found = [_written(callback, name, Callback) for callback in self._trainer.callbacks]
-            self._of_callbacks[name] = [hook for hook in found if hook is not None]
-        if hooks := self._of_callbacks[name]:
-            former, self._state["_current_fx_name"] = self._state["_current_fx_name"], name
-            for hook in hooks:
-                hook(self._trainer, self._task, *args)
-            self._state["_current_fx_name"] = former
-
-    def of_task(self, name: str, *args: Any) -> Any:
-        """Call a hook of the task that does nothing unless it is written, and return what it returns."""
-        if name not in self._of_task:
-            self._of_task[name] = _written(self._task, name, LightningModule)
-        hook = self._of_task[name]
-        return None if hook is None else self.under(name, hook, *args)
-
-    def of_both(self, name: str, *args: Any) -> Any:
-        """Call a hook of the callbacks, then the task's, and return what the task's returns."""
-        self.of_callbacks(name, *args)
-        return self.of_task(name, *args)
-
-    def under(self, name: str, function: _Hook, *args: Any) -> Any:
-        """Call a function as the hook of this name."""
-        former, self._state["_current_fx_name"] = self._state["_current_fx_name"], name
-        output = function(*args)
-        self._state["_current_fx_name"] = former
-        return output
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> Any:
-        """Call the hooks before a batch, and return what the task's returns."""
-        response = self.of_both("on_train_batch_start", batch, batch_idx)
-        if self._of_strategy is not None:
-            self.under("on_train_batch_start", self._of_strategy, batch, batch_idx)
-        return response
-
-    def on_device(self, batch: Any) -> Any:
-        """Bring a batch to its device, and return it there."""
-        for name, hook, args in self._of_batch:
-            batch = hook(batch, *args) if name is None else self.under(name, hook, batch, *args)
-        return batch
-
-
-def _batch_hooks(trainer: Trainer) -> Iterator[tuple[str | None, _Hook, tuple[Any, ...]]]:
-    """Yield what brings a batch to its device: the name that it runs under, hook and further arguments."""
-    strategy, task = trainer.strategy, trainer.lightning_module
-    steps: dict[str, tuple[Any, ...]] = {
-        "on_before_batch_transfer": (0,),
-        "transfer_batch_to_device": (strategy.root_device, 0),
-        "on_after_batch_transfer": (0,),
-    }
-    for name, args in steps.items():
-        owner = trainer._data_connector._datahook_selector.get_instance(name)
-        before = name == "on_before_batch_transfer"
-        running = name if owner is task else None if before else "batch_to_device"
-        if not before and (own := _written(strategy, "batch_to_device", Strategy)) is not None:
-            yield "batch_to_device", own, ()
-            return
-        hook = getattr(owner, name)
-        if name == "transfer_batch_to_device" or _written(owner, name, DataHooks) is not None:
-            yield running, hook, args
-
-
-def _written(owner: object, name: str, base: type) -> _Hook | None:
-    """Return a hook, None where it is the one of the base class."""
-    hook = getattr(owner, name)
-    inherited = getattr(hook, "__func__", None) is getattr(base, name)
-    return hook if callable(hook) and not inherited else None
-
-
-@contextmanager
-def _called_by(hooks: _Hooks, plugin: Precision) -> Iterator[None]:
-    """Let a precision plugin call its hooks around backward and before the update by `hooks`, where it has its own."""
-
-    def pre_backward(tensor: Tensor, module: LightningModule) -> Tensor:
-        hooks.of_both("on_before_backward", tensor)
-        return tensor
-
-    def post_backward(tensor: Tensor, module: LightningModule) -> Tensor:
-        loss = tensor.detach()
-        hooks.of_both("on_after_backward")
-        return loss
-
-    def after_closure(model: LightningModule, optimizer: Optimizer) -> None:
-        hooks.of_both("on_before_optimizer_step", optimizer)
-        trainer = model.trainer
-        algorithm = trainer.gradient_clip_algorithm
-        plugin._clip_gradients(model, optimizer, trainer.gradient_clip_val, gradient_clip_algorithm=algorithm)
-
-    lean = {"pre_backward": pre_backward, "post_backward": post_backward, "_after_closure": after_closure}
-    lean = {name: hook for name, hook in lean.items() if _written(plugin, name, Precision) is None}
-    vars(plugin).update(lean)
-    try:
-        yield
-    finally:
-        for name in lean:
-            delattr(plugin, name)

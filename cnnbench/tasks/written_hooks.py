@@ -1,0 +1,136 @@
+"""The hooks of a run that somebody has written, found once and called as Lightning calls all that there are."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.core.hooks import DataHooks
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch import Tensor
+from torch.optim import Optimizer
+
+from cnnbench.callbacks.last_checkpoint import LastCheckpoint
+
+Hook = Callable[..., Any]
+
+
+class WrittenHooks:
+    """Calls the hooks of a run that somebody has written.
+
+    While one runs, its name stands where `LightningModule.log` looks it up.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer, self._task = trainer, trainer.lightning_module
+        self._state = vars(self._task)  # around `Module.__setattr__`, which is slow
+        self._of_callbacks: dict[str, list[Hook]] = {}
+        self._of_task: dict[str, Hook | None] = {}
+        self._of_batch = list(_batch_hooks(trainer))
+        self._of_strategy = _written(trainer.strategy, "on_train_batch_start", Strategy)
+        # it waits for the device in each step; `LastCheckpoint` listens in Lightning's place, and asks less often
+        self.ask_for_sigterm = trainer.world_size > 1 and torch.distributed.is_initialized()
+        self.ask_for_sigterm &= not any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks)
+        self.step_takes_index = is_param_in_hook_signature(self._task.training_step, "batch_idx", min_args=2)
+
+    def of_callbacks(self, name: str, *args: Any) -> None:
+        """Call a hook of the callbacks that have it."""
+        if name not in self._of_callbacks:
+            found = [_written(callback, name, Callback) for callback in self._trainer.callbacks]
+            self._of_callbacks[name] = [hook for hook in found if hook is not None]
+        if hooks := self._of_callbacks[name]:
+            former, self._state["_current_fx_name"] = self._state["_current_fx_name"], name
+            for hook in hooks:
+                hook(self._trainer, self._task, *args)
+            self._state["_current_fx_name"] = former
+
+    def of_task(self, name: str, *args: Any) -> Any:
+        """Call a hook of the task that does nothing unless it is written, and return what it returns."""
+        if name not in self._of_task:
+            self._of_task[name] = _written(self._task, name, LightningModule)
+        hook = self._of_task[name]
+        return None if hook is None else self.under(name, hook, *args)
+
+    def of_both(self, name: str, *args: Any) -> Any:
+        """Call a hook of the callbacks, then the task's, and return what the task's returns."""
+        self.of_callbacks(name, *args)
+        return self.of_task(name, *args)
+
+    def under(self, name: str, function: Hook, *args: Any) -> Any:
+        """Call a function as the hook of this name."""
+        former, self._state["_current_fx_name"] = self._state["_current_fx_name"], name
+        output = function(*args)
+        self._state["_current_fx_name"] = former
+        return output
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> Any:
+        """Call the hooks before a batch, and return what the task's returns."""
+        response = self.of_both("on_train_batch_start", batch, batch_idx)
+        if self._of_strategy is not None:
+            self.under("on_train_batch_start", self._of_strategy, batch, batch_idx)
+        return response
+
+    def on_device(self, batch: Any) -> Any:
+        """Bring a batch to its device, and return it there."""
+        for name, hook, args in self._of_batch:
+            batch = hook(batch, *args) if name is None else self.under(name, hook, batch, *args)
+        return batch
+
+
+def _batch_hooks(trainer: Trainer) -> Iterator[tuple[str | None, Hook, tuple[Any, ...]]]:
+    """Yield what brings a batch to its device: the name that it runs under, hook and further arguments."""
+    strategy, task = trainer.strategy, trainer.lightning_module
+    steps: dict[str, tuple[Any, ...]] = {
+        "on_before_batch_transfer": (0,),
+        "transfer_batch_to_device": (strategy.root_device, 0),
+        "on_after_batch_transfer": (0,),
+    }
+    for name, args in steps.items():
+        owner = trainer._data_connector._datahook_selector.get_instance(name)
+        before = name == "on_before_batch_transfer"
+        running = name if owner is task else None if before else "batch_to_device"
+        if not before and (own := _written(strategy, "batch_to_device", Strategy)) is not None:
+            yield "batch_to_device", own, ()
+            return
+        hook = getattr(owner, name)
+        if name == "transfer_batch_to_device" or _written(owner, name, DataHooks) is not None:
+            yield running, hook, args
+
+
+def _written(owner: object, name: str, base: type) -> Hook | None:
+    """Return a hook, None where it is the one of the base class."""
+    hook = getattr(owner, name)
+    inherited = getattr(hook, "__func__", None) is getattr(base, name)
+    return hook if callable(hook) and not inherited else None
+
+
+@contextmanager
+def called_by_plugin(hooks: WrittenHooks, plugin: Precision) -> Iterator[None]:
+    """Let a precision plugin call its hooks around backward and before the update by `hooks`, where it has its own."""
+
+    def pre_backward(tensor: Tensor, module: LightningModule) -> Tensor:
+        hooks.of_both("on_before_backward", tensor)
+        return tensor
+
+    def post_backward(tensor: Tensor, module: LightningModule) -> Tensor:
+        loss = tensor.detach()
+        hooks.of_both("on_after_backward")
+        return loss
+
+    def after_closure(model: LightningModule, optimizer: Optimizer) -> None:
+        hooks.of_both("on_before_optimizer_step", optimizer)
+        trainer = model.trainer
+        algorithm = trainer.gradient_clip_algorithm
+        plugin._clip_gradients(model, optimizer, trainer.gradient_clip_val, gradient_clip_algorithm=algorithm)
+
+    lean = {"pre_backward": pre_backward, "post_backward": post_backward, "_after_closure": after_closure}
+    lean = {name: hook for name, hook in lean.items() if _written(plugin, name, Precision) is None}
+    vars(plugin).update(lean)
+    try:
+        yield
+    finally:
+        for name in lean:
+            delattr(plugin, name)
