@@ -9,20 +9,20 @@ the iterator of the loader.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from operator import is_not
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher, _profile_nothing
-from lightning.pytorch.loops.optimization.automatic import ClosureResult, _AutomaticOptimization
+from lightning.pytorch.loops.optimization.automatic import Closure, ClosureResult, _AutomaticOptimization
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor
 from torch.optim import Optimizer
 
 from cnnbench.callbacks.profile import NoProfiler
-from cnnbench.tasks.written_hooks import WrittenHooks, called_by_plugin
+from cnnbench.tasks.written_hooks import WrittenHooks
 
 
 def use_lean_loop(trainer: Trainer) -> None:
@@ -52,8 +52,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
         self._hooks = self.automatic_optimization.hooks = WrittenHooks(self.trainer)
         self._published = []
         try:
-            with called_by_plugin(self._hooks, self.trainer.precision_plugin):
-                super().run(data_fetcher)
+            super().run(data_fetcher)
         finally:
             self._hooks = self.automatic_optimization.hooks = None
 
@@ -137,9 +136,15 @@ class LeanEpochLoop(_TrainingEpochLoop):
     def update_lr_schedulers(self, interval: str, update_plateau_schedulers: bool) -> None:
         """Set the learning rates, where there is a schedule of this kind."""
         for config in self.trainer.lr_scheduler_configs:
-            if config.interval == interval and config.reduce_on_plateau == update_plateau_schedulers:
+            if config.interval != interval or config.reduce_on_plateau != update_plateau_schedulers:
+                continue
+            if self._hooks is None or update_plateau_schedulers or interval == "epoch":
                 super().update_lr_schedulers(interval, update_plateau_schedulers)
-                return
+            elif not self._should_accumulate() and self.batch_progress.current.ready % config.frequency == 0:
+                self.scheduler_progress.increment_ready()
+                self._hooks.of_itself("lr_scheduler_step", config.scheduler, None)
+                self.scheduler_progress.increment_completed()
+            return  # Lightning's has one schedule where it optimises by itself
 
     def _should_accumulate(self) -> bool:
         return self.trainer.accumulate_grad_batches != 1 and super()._should_accumulate()
@@ -158,27 +163,55 @@ class LeanEpochLoop(_TrainingEpochLoop):
 class _LeanOptimization(_AutomaticOptimization):
     """Forward, backward and update of a batch."""
 
-    hooks: WrittenHooks | None = None  # None: those of Lightning
+    hooks: WrittenHooks | None = None  # None: the running epoch is Lightning's
 
-    def _training_step(self, kwargs: OrderedDict) -> ClosureResult:
-        strategy = self.trainer.strategy
-        if self.hooks is None or self.trainer.world_size > 1:
-            return super()._training_step(kwargs)
-        output = self.hooks.under("training_step", strategy.training_step, *kwargs.values())
-        strategy.post_training_step()
-        if isinstance(output, Tensor) and self.trainer.accumulate_grad_batches == 1:
-            return ClosureResult(output)  # Lightning divides by 1, there and back
-        return ClosureResult.from_training_step_output(output, self.trainer.accumulate_grad_batches)
+    def run(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict) -> dict[str, Any]:
+        """Compute the gradients of a batch, update the weights where a step ends, and return the loss."""
+        hooks, trainer = self.hooks, self.trainer
+        if hooks is None or not hooks.are_around_torch_alone or self._skip_backward:
+            return super().run(optimizer, batch_idx, kwargs)
+        results: list[ClosureResult] = []
 
-    def _make_backward_fn(self, optimizer: Optimizer) -> Callable[[Tensor], None] | None:
-        if self.hooks is None or self._skip_backward:
-            return super()._make_backward_fn(optimizer)
-        return lambda loss: self.hooks.under("backward", self.trainer.strategy.backward, loss, optimizer)
+        def update_closure() -> Tensor | None:
+            results.append(self._forward_and_backward(optimizer, batch_idx, kwargs))
+            hooks.of_both("on_before_optimizer_step", optimizer)
+            clip = {name: getattr(trainer, name) for name in ("gradient_clip_val", "gradient_clip_algorithm")}
+            hooks.of_itself("configure_gradient_clipping", optimizer, **clip)
+            return results[-1].loss
 
-    def _on_before_zero_grad(self, optimizer: Optimizer) -> None:
-        if self.hooks is None:
-            super()._on_before_zero_grad(optimizer)
-            return
-        self.optim_progress.optimizer.zero_grad.increment_ready()
+        if trainer.fit_loop._should_accumulate():
+            results.append(self._forward_and_backward(optimizer, batch_idx, kwargs))
+        else:
+            self.optim_progress.optimizer.step.increment_ready()
+            hooks.under("optimizer_step", optimizer.step, closure=update_closure)
+            self.optim_progress.optimizer.step.increment_completed()
+        return {} if results[-1].loss is None else results[-1].asdict()
+
+    @torch.enable_grad()
+    def _forward_and_backward(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict) -> ClosureResult:
+        accumulated = self.trainer.accumulate_grad_batches
+        output = self.hooks.under("training_step", self.trainer.strategy.training_step, *kwargs.values())
+        if isinstance(output, Tensor) and accumulated == 1:
+            result = ClosureResult(output)  # which Lightning divides by 1, there and back
+        else:
+            result = ClosureResult.from_training_step_output(output, accumulated)
+        if result.closure_loss is None:
+            Closure.warning_cache.warn("`training_step` has returned None: the batch is left out")
+        if batch_idx % accumulated == 0:
+            self._zero_grad(batch_idx, optimizer)
+        if result.closure_loss is not None:
+            self.hooks.under("backward", self._backward, result.closure_loss)
+        return result
+
+    def _zero_grad(self, batch_idx: int, optimizer: Optimizer) -> None:
+        progress = self.optim_progress.optimizer.zero_grad
+        progress.increment_ready()
         self.hooks.of_both("on_before_zero_grad", optimizer)
-        self.optim_progress.optimizer.zero_grad.increment_started()
+        progress.increment_started()
+        self.hooks.of_itself("optimizer_zero_grad", self.trainer.current_epoch, batch_idx, optimizer)
+        progress.increment_completed()
+
+    def _backward(self, loss: Tensor) -> None:
+        self.hooks.of_both("on_before_backward", loss)
+        self.trainer.lightning_module.backward(loss)
+        self.hooks.of_both("on_after_backward")

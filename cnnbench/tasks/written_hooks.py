@@ -1,17 +1,14 @@
 """The hooks of a run that somebody has written, found once and called as Lightning calls all that there are."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.core.hooks import DataHooks
-from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
-from torch import Tensor
-from torch.optim import Optimizer
 
 from cnnbench.callbacks.last_checkpoint import LastCheckpoint
 
@@ -22,6 +19,12 @@ class WrittenHooks:
     """Calls the hooks of a run that somebody has written.
 
     While one runs, its name stands where `LightningModule.log` looks it up.
+
+    Attributes:
+        are_around_torch_alone: Whether forward, backward and update are torch's, and all that strategy, precision and
+            Lightning's optimiser add to them is to call the hooks.
+        ask_for_sigterm: Whether the processes ask each other before each batch whether one has to end.
+        step_takes_index: Whether the training step takes the index of the batch.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -34,6 +37,7 @@ class WrittenHooks:
         # it waits for the device in each step; `LastCheckpoint` listens in Lightning's place, and asks less often
         self.ask_for_sigterm = trainer.world_size > 1 and torch.distributed.is_initialized()
         self.ask_for_sigterm &= not any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks)
+        self.are_around_torch_alone = _is_torch_alone(trainer)
         self.step_takes_index = is_param_in_hook_signature(self._task.training_step, "batch_idx", min_args=2)
 
     def of_callbacks(self, name: str, *args: Any) -> None:
@@ -59,10 +63,14 @@ class WrittenHooks:
         self.of_callbacks(name, *args)
         return self.of_task(name, *args)
 
-    def under(self, name: str, function: Hook, *args: Any) -> Any:
+    def of_itself(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a hook of the task that does something also where it is not written."""
+        return self.under(name, getattr(self._task, name), *args, **kwargs)
+
+    def under(self, name: str, function: Hook, *args: Any, **kwargs: Any) -> Any:
         """Call a function as the hook of this name."""
         former, self._state["_current_fx_name"] = self._state["_current_fx_name"], name
-        output = function(*args)
+        output = function(*args, **kwargs)
         self._state["_current_fx_name"] = former
         return output
 
@@ -107,30 +115,12 @@ def _written(owner: object, name: str, base: type) -> Hook | None:
     return hook if callable(hook) and not inherited else None
 
 
-@contextmanager
-def called_by_plugin(hooks: WrittenHooks, plugin: Precision) -> Iterator[None]:
-    """Let a precision plugin call its hooks around backward and before the update by `hooks`, where it has its own."""
-
-    def pre_backward(tensor: Tensor, module: LightningModule) -> Tensor:
-        hooks.of_both("on_before_backward", tensor)
-        return tensor
-
-    def post_backward(tensor: Tensor, module: LightningModule) -> Tensor:
-        loss = tensor.detach()
-        hooks.of_both("on_after_backward")
-        return loss
-
-    def after_closure(model: LightningModule, optimizer: Optimizer) -> None:
-        hooks.of_both("on_before_optimizer_step", optimizer)
-        trainer = model.trainer
-        algorithm = trainer.gradient_clip_algorithm
-        plugin._clip_gradients(model, optimizer, trainer.gradient_clip_val, gradient_clip_algorithm=algorithm)
-
-    lean = {"pre_backward": pre_backward, "post_backward": post_backward, "_after_closure": after_closure}
-    lean = {name: hook for name, hook in lean.items() if _written(plugin, name, Precision) is None}
-    vars(plugin).update(lean)
-    try:
-        yield
-    finally:
-        for name in lean:
-            delattr(plugin, name)
+def _is_torch_alone(trainer: Trainer) -> bool:
+    strategy, plugin = trainer.strategy, trainer.precision_plugin
+    of_strategy = ("training_step", "post_training_step", "backward", "pre_backward", "post_backward", "optimizer_step")
+    of_plugin = ("pre_backward", "backward", "post_backward", "optimizer_step", "_wrap_closure", "_after_closure")
+    own = [name for name in of_strategy if _written(strategy, name, Strategy) is not None]
+    if not (isinstance(plugin, MixedPrecision) and plugin.scaler is None):  # which then differs in the forward alone
+        own += [name for name in (*of_plugin, "_clip_gradients") if _written(plugin, name, Precision) is not None]
+    own += ["optimizer_step"] if _written(trainer.lightning_module, "optimizer_step", LightningModule) else []
+    return not own and not strategy.handles_gradient_accumulation

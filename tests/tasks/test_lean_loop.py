@@ -16,7 +16,7 @@ from cnnbench.tasks.lean_loop import LeanEpochLoop, use_lean_loop
 
 BATCHES = 7
 CALLED = (  # of a module in training, beside those that begin with `on_`
-    *("backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping", "lr_scheduler_step"),
+    *("backward", "optimizer_zero_grad", "configure_gradient_clipping", "lr_scheduler_step"),
     *("transfer_batch_to_device", "training_step", "validation_step"),
 )
 
@@ -109,6 +109,12 @@ class Skips(Quiet):
 
     def training_step(self, batch, batch_idx):
         return None if batch_idx % 2 else super().training_step(batch, batch_idx)
+
+
+class OwnStep(Quiet):
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
+        optimizer.step(closure=optimizer_closure)
+        self.calls.append((epoch, batch_idx, self._current_fx_name))
 
 
 class EndsEpoch(Quiet):
@@ -221,7 +227,9 @@ KINDS = {
         "callbacks": (lambda: StochasticWeightAveraging(0.01, swa_epoch_start=1, annealing_epochs=1),)
     },
     "only the batch": {"module": OnlyTheBatch},
+    "own step": {"module": OwnStep},
     "skips": {"module": Skips},
+    "skips, accumulated": {"module": Skips, "accumulate_grad_batches": 2, "recording": False},
     "ends the epoch": {"module": EndsEpoch},
     "gives None": {"module": GivesNone},
     "by hand": {"module": ByHand},
