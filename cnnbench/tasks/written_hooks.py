@@ -30,8 +30,7 @@ class WrittenHooks:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer, self._task = trainer, trainer.lightning_module
         self._state = vars(self._task)  # around `Module.__setattr__`, which is slow
-        self._of_callbacks: dict[str, list[Hook]] = {}
-        self._of_task: dict[str, Hook | None] = {}
+        self._found: dict[str, tuple[list[Hook], Hook | None]] = {}  # of the callbacks, of the task
         self._of_batch = list(_batch_hooks(trainer))
         self._of_strategy = _written(trainer.strategy, "on_train_batch_start", Strategy)
         # it waits for the device in each step; `LastCheckpoint` listens in Lightning's place, and asks less often
@@ -40,28 +39,24 @@ class WrittenHooks:
         self.are_around_torch_alone = _is_torch_alone(trainer)
         self.step_takes_index = is_param_in_hook_signature(self._task.training_step, "batch_idx", min_args=2)
 
-    def of_callbacks(self, name: str, *args: Any) -> None:
-        """Call a hook of the callbacks that have it."""
-        if name not in self._of_callbacks:
-            found = [_written(callback, name, Callback) for callback in self._trainer.callbacks]
-            self._of_callbacks[name] = [hook for hook in found if hook is not None]
-        if hooks := self._of_callbacks[name]:
-            former, self._state["_current_fx_name"] = self._state["_current_fx_name"], name
-            for hook in hooks:
-                hook(self._trainer, self._task, *args)
-            self._state["_current_fx_name"] = former
-
-    def of_task(self, name: str, *args: Any) -> Any:
-        """Call a hook of the task that does nothing unless it is written, and return what it returns."""
-        if name not in self._of_task:
-            self._of_task[name] = _written(self._task, name, LightningModule)
-        hook = self._of_task[name]
-        return None if hook is None else self.under(name, hook, *args)
-
     def of_both(self, name: str, *args: Any) -> Any:
-        """Call a hook of the callbacks, then the task's, and return what the task's returns."""
-        self.of_callbacks(name, *args)
-        return self.of_task(name, *args)
+        """Call a hook of the callbacks, then the task's, where it does something only if it is written.
+
+        Returns:
+            What the task's returns.
+        """
+        if name not in self._found:
+            found = [_written(callback, name, Callback) for callback in self._trainer.callbacks]
+            self._found[name] = [hook for hook in found if hook], _written(self._task, name, LightningModule)
+        of_callbacks, of_task = self._found[name]
+        if not of_callbacks and of_task is None:
+            return None
+        former, self._state["_current_fx_name"] = self._state["_current_fx_name"], name
+        for hook in of_callbacks:
+            hook(self._trainer, self._task, *args)
+        response = None if of_task is None else of_task(*args)
+        self._state["_current_fx_name"] = former
+        return response
 
     def of_itself(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Call a hook of the task that does something also where it is not written."""
