@@ -190,7 +190,7 @@ class _LeanOptimization(_AutomaticOptimization):
     @torch.enable_grad()
     def _forward_and_backward(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict) -> ClosureResult:
         accumulated = self.trainer.accumulate_grad_batches
-        output = self.hooks.under("training_step", self.trainer.strategy.training_step, *kwargs.values())
+        output = self.hooks.under("training_step", self.hooks.training_step, *kwargs.values())
         if isinstance(output, Tensor) and accumulated == 1:
             result = ClosureResult(output)  # which Lightning divides by 1, there and back
         else:

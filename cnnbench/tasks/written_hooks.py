@@ -24,7 +24,8 @@ class WrittenHooks:
         are_around_torch_alone: Whether forward, backward and update are torch's, and all that strategy, precision and
             Lightning's optimiser add to them is to call the hooks.
         ask_for_sigterm: Whether the processes ask each other before each batch whether one has to end.
-        step_takes_index: Whether the training step takes the index of the batch.
+        training_step: That of the task, with what strategy and precision put around it.
+        step_takes_index: Whether it takes the index of the batch.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -37,6 +38,7 @@ class WrittenHooks:
         self.ask_for_sigterm = trainer.world_size > 1 and torch.distributed.is_initialized()
         self.ask_for_sigterm &= not any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks)
         self.are_around_torch_alone = _is_torch_alone(trainer)
+        self.training_step = self._task.training_step if _is_step_alone(trainer) else trainer.strategy.training_step
         self.step_takes_index = is_param_in_hook_signature(self._task.training_step, "batch_idx", min_args=2)
 
     def of_both(self, name: str, *args: Any) -> Any:
@@ -108,6 +110,13 @@ def _written(owner: object, name: str, base: type) -> Hook | None:
     hook = getattr(owner, name)
     inherited = getattr(hook, "__func__", None) is getattr(base, name)
     return hook if callable(hook) and not inherited else None
+
+
+def _is_step_alone(trainer: Trainer) -> bool:
+    strategy, plugin = trainer.strategy, trainer.precision_plugin
+    contexts = [_written(plugin, name, Precision) for name in ("train_step_context", "forward_context")]
+    around = [*contexts, _written(strategy, "training_step", Strategy)]
+    return not any(around) and strategy.model is trainer.lightning_module
 
 
 def _is_torch_alone(trainer: Trainer) -> bool:

@@ -1,6 +1,5 @@
 """The lean loop against Lightning's own, of the version that is installed: every call, every counter, every bit."""
 
-import copy
 from functools import wraps
 
 import pytest
@@ -43,7 +42,11 @@ def recorded(base, who, names):
                 connector = trainer._logger_connector
                 logged = (connector._callback_metrics, connector._logged_metrics, connector._progress_bar_metrics)
                 running = trainer.lightning_module and trainer.lightning_module._current_fx_name
-                where = copy.deepcopy(trainer.fit_loop.state_dict()), plain(logged), torch.is_grad_enabled()
+                where = (
+                    trainer.fit_loop.state_dict() if who == "callback" else None,
+                    plain(logged),
+                    torch.is_grad_enabled(),
+                )
                 self.calls.append((who, name, running, plain(args), plain(kwargs), where))
             return getattr(super(kind, self), name)(*args, **kwargs)
 
@@ -178,7 +181,7 @@ def train(directory, lean, module=Quiet, callbacks=(), ckpt_path=None, schedule=
     recorder.calls = calls
     torch.manual_seed(0)
     task = (recorded(module, "module", of_module) if recording else module)(calls, schedule)
-    settings = {"max_epochs": 3, "log_every_n_steps": 3, "num_sanity_val_steps": 1} | settings
+    settings = {"max_epochs": 2, "log_every_n_steps": 3, "num_sanity_val_steps": 1} | settings
     trainer = Trainer(
         accelerator="cpu",
         callbacks=[Callback(), *([recorder] if recording else []), *[make() for make in callbacks], Saves(directory)],
@@ -238,7 +241,12 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("plain", "accumulation, clipped", "validations", "steps", "bfloat16", "ends the epoch", "own step")
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_it_does_what_lightnings_does(kind, tmp_path):
     results = []
     for lean in (False, True):
@@ -250,8 +258,8 @@ def test_it_does_what_lightnings_does(kind, tmp_path):
     check_same(*results)
 
 
-@pytest.mark.parametrize("accumulated", [1, 2])
-@pytest.mark.parametrize("name", ["before", "after"])
+@pytest.mark.parametrize("accumulated", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("name", ["before", pytest.param("after", marks=pytest.mark.slow)])
 def test_it_goes_on_as_lightnings_does(name, accumulated, tmp_path):
     settings = {"accumulate_grad_batches": accumulated, "val_check_interval": 3}
     (tmp_path / "first").mkdir()
