@@ -29,7 +29,7 @@ from cnnbench.errors import StoppedError, ToldElsewhereError, UserError
 from cnnbench.tasks.base import Task
 from cnnbench.tasks.lean_loop import use_lean_loop
 from cnnbench.tasks.recipe.mistakes import users_mistake
-from cnnbench.tasks.recipe.parser import Parser
+from cnnbench.tasks.recipe.parser import Parser, configs_first
 from cnnbench.tasks.recipe.quiet import quieten
 from cnnbench.tasks.recipe.trainer_settings import as_list, check_trainer_settings
 
@@ -101,7 +101,8 @@ class RunCLI(LightningCLI):
         parser.add_run_options()
 
     def parse_arguments(self, parser: Parser, args: Any) -> None:
-        """Parse, and refuse what jsonargparse lets pass."""
+        """Parse, options counting more than configs wherever they stand, and refuse what jsonargparse lets pass."""
+        args = configs_first(sys.argv[1:] if args is None else args)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended to run from within Python")
             super().parse_arguments(parser, args)
