@@ -7,7 +7,8 @@ Trainer with everything that `fit` attaches: metrics, `metrics.csv` every 50 ste
 over losses that are not finite. The loop does forward, loss, backward and update, and reads the loss every 50 steps.
 The two take turns, 50 steps each, so that whatever else the machine does meets both; a turn is timed in processor
 time. The median difference a step is printed with its bootstrap 95 % interval; beside it that of a LightningModule
-which does nothing but the loop's own work, in Lightning's own loop in place of `fit`'s lean one, and that of the loop against itself: the resolution of this machine.
+which does nothing but the loop's own work, in Lightning's own loop in place of `fit`'s lean one, and that of the loop
+against itself: the resolution of this machine.
 """
 
 import argparse
