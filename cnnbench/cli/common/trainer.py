@@ -27,6 +27,7 @@ from cnnbench.cli.common.run_start import RunStart
 from cnnbench.data import ImageDataModule
 from cnnbench.errors import StoppedError, ToldElsewhereError, UserError
 from cnnbench.tasks.base import Task
+from cnnbench.tasks.lean_loop import use_lean_loop
 from cnnbench.tasks.recipe.mistakes import users_mistake
 from cnnbench.tasks.recipe.parser import Parser, configs_first
 from cnnbench.tasks.recipe.quiet import quieten
@@ -133,7 +134,9 @@ class RunCLI(LightningCLI):
         if settings["enable_progress_bar"] is not False:
             callbacks.append(RunProgress())
         plugins = [*as_list(settings["plugins"]), AtomicCheckpointIO()]
-        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+        trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+        use_lean_loop(trainer)
+        return trainer
 
     def how_to_resume(self) -> str:
         """Return what to tell a user who stopped the run."""
