@@ -35,7 +35,7 @@ def did_you_mean(name: str, candidates: Iterable[str], n: int = 3) -> str:
     near = get_close_matches(name.lower(), spelt, n=n, cutoff=0.5)
     if near:
         return f"; did you mean {either([repr(spelt[match]) for match in near])}?"
-    return f"; there is {either([repr(name) for name in candidates])}" if 0 < len(candidates) <= 8 else ""
+    return f"; there is {either([repr(name) for name in candidates])}" if 0 < len(candidates) <= 12 else ""
 
 
 def first_line(error: BaseException) -> str:

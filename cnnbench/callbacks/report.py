@@ -1,17 +1,16 @@
-"""What W&B shows at the end of a fit: confusion matrix, worst mistakes with their images, the best checkpoint."""
+"""What W&B shows at the end of a classifier's fit: confusion matrix, worst mistakes with their images."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from cnnbench.callbacks.tracking import QuietWandbLogger
+from cnnbench.callbacks.best_report import BestReport
+from cnnbench.data import ImageDataModule
 
-MAX_CLASSES = 100  # a confusion matrix of more is neither legible nor small
+MAX_CLASSES = 100  # a confusion matrix of more is neither legible nor small, and not counted
 
 
 @dataclass
@@ -23,10 +22,13 @@ class Mistake:
     predicted: int
     probability: float
     loss: float
-    image: Tensor  # (C, H, W), normalised
 
 
-class WandbReport(Callback):
+Collected = tuple[Tensor | None, list[Mistake]]
+"""Confusion matrix, where there is one, and the worst mistakes."""
+
+
+class WandbReport(BestReport):
     """Keeps the confusion matrix and the worst mistakes of the best validation, and logs them when fit ends.
 
     Args:
@@ -34,14 +36,15 @@ class WandbReport(Callback):
     """
 
     def __init__(self, worst: int = 32) -> None:
+        super().__init__()
         self.worst = worst
-        self._best: tuple[int, Tensor, list[Mistake]] | None = None
-        self._best_score = -float("inf")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
         classes = trainer.datamodule.num_classes
-        self._confusion = torch.zeros(classes, classes, dtype=torch.int64, device=pl_module.device)
+        self._confusion: Tensor | None = None
+        if classes <= MAX_CLASSES:
+            self._confusion = torch.zeros(classes, classes, dtype=torch.int64, device=pl_module.device)
         self._mistakes: list[Mistake] = []
 
     def on_validation_batch_end(
@@ -51,9 +54,8 @@ class WandbReport(Callback):
         logits = outputs["logits"]
         labels = batch["label"][: len(logits)]  # none, where another process counts the batch
         predicted = logits.argmax(dim=1)
-        classes = len(self._confusion)
-        counts = torch.bincount(labels * classes + predicted, minlength=classes**2)
-        self._confusion += counts.view(classes, classes)
+        if self._confusion is not None:
+            self._confusion += _counts(labels, predicted, len(self._confusion))
         wrong = (predicted != labels).nonzero().flatten()
         worst = wrong[outputs["losses"][wrong].argsort(descending=True)[: self.worst]]
         probabilities = logits[worst].softmax(dim=1).amax(dim=1)
@@ -64,65 +66,47 @@ class WandbReport(Callback):
             probabilities,
             outputs["losses"][worst],
         )
-        self._mistakes += [
-            Mistake(*row, image=batch["image"][position].float().cpu().clone())
-            for position, *row in zip(worst.tolist(), *(value.tolist() for value in values), strict=True)
-        ]
-        self._mistakes = self._worst(self._mistakes)
+        found = [Mistake(*row) for row in zip(*(value.tolist() for value in values), strict=True)]
+        self._mistakes = self._worst(self._mistakes + found)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather over the processes."""
         if trainer.world_size > 1:
-            torch.distributed.all_reduce(self._confusion)
+            if self._confusion is not None:
+                torch.distributed.all_reduce(self._confusion)
             shares: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(shares, self._mistakes)
             self._mistakes = self._worst([mistake for share in shares for mistake in share])
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep this validation if it is the best yet, as `best.ckpt` does."""
-        if trainer.sanity_checking or pl_module.monitor not in trainer.callback_metrics:
-            return
-        score = trainer.callback_metrics[pl_module.monitor].item()
-        score = score if pl_module.monitor_mode == "max" else -score
-        if score > self._best_score:
-            self._best_score = score
-            self._best = (trainer.current_epoch, self._confusion.cpu(), self._mistakes)
+    def collected(self) -> Collected:
+        """Return the confusion matrix and the worst mistakes."""
+        confusion = None if self._confusion is None else self._confusion.cpu()
+        return confusion, self._mistakes
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what was kept, for a run that goes on from a checkpoint."""
-        if self._best is None:
-            return {}
-        epoch, confusion, mistakes = self._best
-        kept = [asdict(mistake) for mistake in mistakes]
-        return {"score": self._best_score, "epoch": epoch, "confusion": confusion, "mistakes": kept}
+    def packed(self, collected: Collected) -> dict[str, Any]:
+        """Return both as tensors and plain values."""
+        confusion, mistakes = collected
+        return {"confusion": confusion, "mistakes": [asdict(mistake) for mistake in mistakes]}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take what the run had kept."""
-        if state_dict:
-            self._best_score = state_dict["score"]
-            mistakes = [Mistake(**mistake) for mistake in state_dict["mistakes"]]
-            self._best = (state_dict["epoch"], state_dict["confusion"], mistakes)
+    def unpacked(self, packed: dict[str, Any]) -> Collected:
+        """Return both as they were collected."""
+        return packed["confusion"], [Mistake(**mistake) for mistake in packed["mistakes"]]
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log what was kept, and, online, the best checkpoint."""
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, QuietWandbLogger)]
-        if not loggers or not trainer.is_global_zero or self._best is None:
-            return
-        logger = loggers[0]
-        epoch, confusion, mistakes = self._best
-        names = list(trainer.datamodule.class_names)
-        report = {"val/mistakes": _mistakes_table(mistakes, trainer.datamodule)}
-        if len(names) <= MAX_CLASSES:
-            report["val/confusion_matrix"] = _confusion_chart(confusion, names)
-        checkpoint = trainer.checkpoint_callback
-        with logger.guarded("the report"), logger.staging():
-            logger.experiment.summary["best_epoch"] = epoch + 1
-            logger.experiment.log(report)
-            if logger.mode == "online" and checkpoint and Path(checkpoint.best_model_path).is_file():
-                _log_checkpoint(logger.experiment, Path(checkpoint.best_model_path), epoch)
+    def logged(self, collected: Collected, data: ImageDataModule) -> dict[str, Any]:
+        """Return the table of the mistakes and, of few enough classes, the chart of the matrix."""
+        confusion, mistakes = collected
+        report = {"val/mistakes": _mistakes_table(mistakes, data)}
+        if confusion is not None:
+            report["val/confusion_matrix"] = _confusion_chart(confusion, list(data.class_names))
+        return report
 
     def _worst(self, mistakes: list[Mistake]) -> list[Mistake]:
         return sorted(mistakes, key=lambda mistake: (-mistake.loss, mistake.index))[: self.worst]
+
+
+def _counts(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """Return how often each label was predicted as each class: (classes, classes)."""
+    return torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
 
 
 def _confusion_chart(confusion: Tensor, names: list[str]) -> Any:
@@ -138,30 +122,20 @@ def _confusion_chart(confusion: Tensor, names: list[str]) -> Any:
     )
 
 
-def _mistakes_table(mistakes: list[Mistake], data: Any) -> Any:
+def _mistakes_table(mistakes: list[Mistake], data: ImageDataModule) -> Any:
+    """Return the mistakes with their images, read again from the validation set as evaluation sees them."""
     import wandb
 
-    mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (data.mean, data.std))
+    images = [data.datasets["val"][mistake.index]["image"] for mistake in mistakes]  # uint8 (C, H, W) each
     rows = [
         [
-            wandb.Image(
-                ((mistake.image * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).squeeze(2).numpy()
-            ),
+            wandb.Image(image.permute(1, 2, 0).squeeze(2).numpy()),
             data.index_name("val", mistake.index),
             data.class_names[mistake.label],
             data.class_names[mistake.predicted],
             mistake.probability,
             mistake.loss,
         ]
-        for mistake in mistakes
+        for image, mistake in zip(images, mistakes, strict=True)
     ]
     return wandb.Table(columns=["image", "name", "label", "predicted", "probability", "loss"], data=rows)
-
-
-def _log_checkpoint(run: Any, path: Path, epoch: int) -> None:
-    """Upload the file from where it lies: wandb would copy it into two folders below the user's home."""
-    import wandb
-
-    artifact = wandb.Artifact(f"{run.id}-best", type="model", metadata={"epoch": epoch + 1})
-    artifact.add_file(str(path), policy="immutable", skip_cache=True)
-    run.log_artifact(artifact, aliases=["best"])

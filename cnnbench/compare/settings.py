@@ -51,7 +51,7 @@ class Settings:
     num_classes: int | None = None
     seed: int = 0
     threads: int | None = None
-    seconds: float = 5.0
+    seconds: float = 3.0
     config: str | None = None
     seeds: int = 1
     steps: int | None = None

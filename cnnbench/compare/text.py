@@ -127,6 +127,11 @@ def _speed(speed: Speed) -> Iterator[Line]:
             yield about, _contest(contest)
     for name, served in zip(("ours", "theirs"), speed.served or (), strict=False):
         yield "", _served(name, served)
+    yield "images", f"{speed.batch_size} at a time{_of_size(speed.image_size)}"
+
+
+def _of_size(pixels: int | None) -> str:
+    return "" if pixels is None else f", of {pixels}x{pixels} pixels"
 
 
 def _contest(contest: Contest) -> str:

@@ -79,7 +79,7 @@ class ImageFolderDataModule(ImageDataModule):
         decoder: str = "auto",
         on_error: str = "raise",
     ) -> None:
-        super().__init__(batch_size, image_size, _cores() if num_workers is None else num_workers, in_chans)
+        super().__init__(batch_size, image_size, cores() if num_workers is None else num_workers, in_chans)
         checks.per_channel("mean", mean, in_chans)
         checks.per_channel("std", std, in_chans, positive=True)
         checks.one_of("interpolation", interpolation, (None, *INTERPOLATIONS))
@@ -149,6 +149,13 @@ class ImageFolderDataModule(ImageDataModule):
 
     def teardown(self, stage: str) -> None:
         """List what was skipped, and why."""
+        self._list_skipped()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """List it where the run is stopped, too: there is no teardown then."""
+        self._list_skipped()
+
+    def _list_skipped(self) -> None:
         if self._skipped:
             print(f"skipped {len(self._skipped)} files that are not whole images:", file=sys.stderr)
         for path in sorted(self._skipped):
@@ -231,7 +238,7 @@ class ImageFolderDataModule(ImageDataModule):
         return folder.is_dir() and not set(find_classes(folder)).isdisjoint(self.class_names)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return the number of processor cores that this process may use, at most 8."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(available, 8)

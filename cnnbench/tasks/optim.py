@@ -15,7 +15,7 @@ from cnnbench.errors import UserError, did_you_mean, first_line
 from cnnbench.tasks.clipping import MODES
 from cnnbench.tasks.one_cycle import RISE, OneCycleScheduler
 
-SCHEDULES = ("cosine", "step", "onecycle", "tanh", "poly", "constant", "none")
+SCHEDULES = ("cosine", "step", "multistep", "onecycle", "tanh", "poly", "constant", "none")
 
 
 @dataclass
@@ -31,11 +31,14 @@ class OptimConfig:
         weight_decay: Not applied to norms, biases and what the network's `no_weight_decay()` names.
         momentum: Momentum of those optimisers that have one.
         opt_args: Further arguments of the optimiser, such as `{betas: [0.9, 0.95]}`.
-        sched: Course of the learning rate after warm-up: cosine, step, onecycle, tanh, poly, constant or none.
+        sched: Course of the learning rate after warm-up: cosine, step, multistep, onecycle, tanh, poly, constant or
+            none.
             `onecycle` is torch's OneCycleLR: from lr/25 up to `lr` over `warmup_epochs` (0: three tenths of the run),
             down to lr/250,000, and momentum from 0.95 to 0.85 and back.
         decay_epochs: With `step`, epochs from one decay to the next; fractions are allowed.
-        decay_rate: With `step`, factor of a decay.
+        decay_milestones: With `multistep`, the epochs from the beginning after which the rate decays; fractions are
+            allowed.
+        decay_rate: With `step` and `multistep`, factor of a decay.
         warmup_epochs: Epochs of linear warm-up, set per step; fractions are allowed.
         warmup_lr: Learning rate at the first step of the warm-up.
         min_lr: Learning rate at the end.
@@ -53,6 +56,7 @@ class OptimConfig:
     opt_args: dict[str, Any] = field(default_factory=dict)
     sched: str = "cosine"
     decay_epochs: float = 30.0
+    decay_milestones: list[float] = field(default_factory=list)
     decay_rate: float = 0.1
     warmup_epochs: float = 0.0
     warmup_lr: float = 1e-6
@@ -82,6 +86,10 @@ class OptimConfig:
         for name in ("decay_epochs", "decay_rate"):
             if getattr(self, name) == 0:
                 raise UserError(f"optim.{name} is 0, but must be more")
+        if (self.sched == "multistep") != bool(self.decay_milestones):
+            raise UserError("optim.sched multistep and optim.decay_milestones, such as [16, 22], go together")
+        if sorted(self.decay_milestones) != list(self.decay_milestones) or min(self.decay_milestones, default=1) <= 0:
+            raise UserError(f"optim.decay_milestones is {self.decay_milestones}: it must be rising epochs above 0")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise UserError(f"optim.layer_decay is {self.layer_decay}, but must be above 0 and at most 1")
         if self.base_batch_size is not None and self.base_batch_size < 1:
@@ -167,6 +175,7 @@ def create_scheduler(
         sched=config.sched,
         num_epochs=max(1, updates - warmup),
         decay_epochs=max(1, round(config.decay_epochs * updates_per_epoch)),
+        decay_milestones=[round(epoch * updates_per_epoch) - warmup + 1 for epoch in config.decay_milestones],
         decay_rate=config.decay_rate,
         warmup_epochs=warmup,
         warmup_lr=config.warmup_lr,

@@ -41,6 +41,18 @@ def test_steps_decay_every_so_many_epochs():
     assert rates[16] == 0.25
 
 
+def test_milestones_are_those_of_torch():
+    """The rates after the warm-up are MultiStepLR's, counted from the beginning of the run."""
+    config = OptimConfig(lr=1.0, sched="multistep", decay_milestones=[2, 3.5], warmup_epochs=0.5, warmup_lr=0.0)
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=1.0)
+    reference = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[16, 28], gamma=0.1)
+    for step, rate in enumerate(learning_rates(config, 40, 8)):
+        if step >= 4:
+            assert rate == pytest.approx(optimizer.param_groups[0]["lr"]), step
+        optimizer.step()
+        reference.step()
+
+
 def test_a_run_shorter_than_its_warm_up_still_has_a_schedule():
     rates = learning_rates(OptimConfig(lr=1.0, warmup_epochs=5, warmup_lr=0.0), updates=4, updates_per_epoch=10)
     assert rates[:4] == pytest.approx([0, 0.25, 0.5, 0.75])

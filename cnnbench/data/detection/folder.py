@@ -1,0 +1,50 @@
+"""Images of one's own, to find objects in."""
+
+from cnnbench.data.detection.files import FLIPPED, DetectionFilesDataModule, Split
+from cnnbench.errors import UserError
+
+
+class DetectionFolderDataModule(DetectionFilesDataModule):
+    """Any images below `root`, without annotations: to predict, with a detector that is trained.
+
+    Args:
+        root: Folder of the images.
+        class_names: Names of the classes, in the order of the labels.
+        batch_size: Images a process and step.
+        image_size: Pixels of the shorter side; with `letterbox`, of the longer one.
+        max_size: Most pixels of the longer side; None: 5/3 of `image_size`.
+        letterbox: Bring the longer side to `image_size`, and pad to a square: all batches are of one shape.
+        num_workers: Processes that decode images; None: one a processor core, at most 8.
+        in_chans: 3 for RGB images, 1 for grey.
+        mean: Of pixels in 0..1; None: the model's, else ImageNet's.
+        std: The same.
+        decoder: `auto` is the fastest that is installed, of simplejpeg, torchvision and pil.
+    """
+
+    def __init__(
+        self,
+        root: str = "images",
+        class_names: tuple[str, ...] | None = None,
+        batch_size: int = 2,
+        image_size: int = 800,
+        max_size: int | None = None,
+        letterbox: bool = False,
+        num_workers: int | None = None,
+        in_chans: int = 3,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        decoder: str = "auto",
+    ) -> None:
+        super().__init__(
+            *(root, root, batch_size, image_size, max_size, letterbox, num_workers, in_chans, FLIPPED, False),
+            *(mean, std, decoder),
+        )
+        if not class_names:
+            raise UserError("class_names are missing: those of the detector, which its checkpoint tells")
+        self.class_names = tuple(class_names)
+
+    has_test = False
+
+    def read(self, split: str) -> Split:
+        """Refuse to train or evaluate without annotations."""
+        raise UserError(f"{self.root} has no annotations: predict with it, or take COCODataModule or VOCDataModule")

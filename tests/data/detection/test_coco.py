@@ -1,0 +1,258 @@
+"""COCO as the benchmark has it: crowds, empty images, ids with gaps, images of unequal size."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.v2.functional as F
+from faster_coco_eval import COCO
+from PIL import Image
+from tiny_sets import IMAGES, coco_json, picture
+from torch._utils import ExceptionWrapper
+
+from cnnbench.data import COCODataModule, DetectionAugmentation, DetectionFolderDataModule
+from cnnbench.data.detection.samples import in_original_pixels, targets_of, truth_of
+from cnnbench.errors import UserError
+
+EVERY = DetectionAugmentation(mosaic=0.5, color_jitter=0.3, zoom_out=0.3, iou_crop=0.3, scale=(0.7, 1.3))
+
+
+@pytest.fixture(autouse=True)
+def run_seed(monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "3")
+
+
+def ready(root, **options):
+    data = COCODataModule(str(root), **{"image_size": 64, "num_workers": 0, "batch_size": 2} | options)
+    data.setup("fit")
+    return data
+
+
+def test_training_is_on_images_with_objects_and_evaluation_on_all(coco):
+    data = ready(coco)
+    assert data.image_ids("train") == [4, 5, 9, 20]
+    assert data.image_ids("val") == sorted(id for id, *_ in IMAGES)
+    assert (data.class_names, data.category_ids) == (("person", "car", "dog"), [1, 3, 18])
+    assert ready(coco, empty_images=True).image_ids("train") == data.image_ids("val")
+    assert not data.has_test
+    assert data.index_name("val", 0).endswith("000000000004.jpg")
+
+
+def test_batches_hold_what_the_file_says(coco):
+    """Judged by COCO's own reader, and by PIL and torchvision for the pixels."""
+    data = ready(coco, batch_size=3)
+    theirs = COCO(str(coco / "annotations/instances_val2017.json"))
+    ids = data.image_ids("val")
+    seen = []
+    for raw in data.val_dataloader():
+        batch = data.on_after_batch_transfer(dict(raw), 0)
+        assert batch["image"].shape[2] % 32 == batch["image"].shape[3] % 32 == 0
+        truths, targets = truth_of(batch), targets_of(batch)
+        back = in_original_pixels(targets, batch)
+        for row, index in enumerate(batch["index"].tolist()):
+            seen.append(ids[index])
+            written = theirs.loadAnns(theirs.getAnnIds(ids[index]))
+            x, y, w, h = np.array([one["bbox"] for one in written], np.float32).reshape(-1, 4).T
+            expected = torch.from_numpy(np.stack([x, y, x + w, y + h], 1))
+            torch.testing.assert_close(truths[row]["boxes"], expected, atol=1e-4, rtol=0)
+            categories = [data.category_ids[label] for label in truths[row]["labels"]]
+            assert categories == [one["category_id"] for one in written]
+            crowd = torch.tensor([one["iscrowd"] for one in written], dtype=torch.int64)
+            assert torch.equal(truths[row]["iscrowd"], crowd)
+            assert truths[row]["area"].tolist() == [one["area"] for one in written]
+            torch.testing.assert_close(back[row]["boxes"], expected[crowd == 0], atol=1e-4, rtol=0)
+
+            height, width = batch["size"][row].tolist()
+            info = theirs.loadImgs(ids[index])[0]
+            assert batch["original_size"][row].tolist() == [info["height"], info["width"]]
+            if min(height, width) == 64:
+                assert max(height, width) <= round(64 * 5 / 3)
+            else:
+                assert max(height, width) == round(64 * 5 / 3)
+            pixels = F.pil_to_tensor(Image.open(data.index_name("val", index)).convert("RGB"))
+            pixels = F.normalize(F.resize(pixels, [height, width]) / 255, data.mean, data.std)
+            torch.testing.assert_close(batch["image"][row, :, :height, :width], pixels, atol=1e-4, rtol=0)
+            assert not batch["image"][row][:, ~batch["mask"][row]].any()
+            assert batch["mask"][row].sum() == height * width
+    assert seen == ids
+
+
+def test_sizes_of_boxes_are_those_of_the_batches(coco):
+    data = ready(coco, augmentation=DetectionAugmentation(hflip=0.0), batch_size=4)
+    (batch,) = data.train_dataloader()
+    boxes = torch.cat([targets["boxes"] for targets in targets_of(batch)])
+    expected, found = (boxes[:, 2:] - boxes[:, :2]).tolist(), data.box_sizes().tolist()
+    torch.testing.assert_close(torch.tensor(sorted(found)), torch.tensor(sorted(expected)), atol=1e-3, rtol=0)
+
+
+def test_a_letterbox_gives_batches_of_one_shape(coco):
+    data = ready(coco, image_size=70, letterbox=True, batch_size=1)
+    for batch in data.val_dataloader():
+        assert batch["image"].shape == (1, 3, 96, 96)
+        assert batch["size"].max() == 70
+
+
+def test_images_are_varied_alike_whatever_the_batch_and_the_workers(coco):
+    def delivered(**options):
+        data = ready(coco, augmentation=EVERY, letterbox=True, **options)
+        loader, found = data.train_dataloader(), {}
+        for epoch in range(3):
+            loader.sampler.set_epoch(epoch)
+            for batch in loader:
+                batch = data.on_after_batch_transfer(batch, 0)
+                for row, (index, targets) in enumerate(zip(batch["index"].tolist(), targets_of(batch), strict=True)):
+                    found[epoch, index] = (batch["image"][row], targets["boxes"], targets["labels"])
+        return found
+
+    reference = delivered(batch_size=4)
+    assert len(reference) == 12
+    for options in ({"batch_size": 2, "num_workers": 2}, {"batch_size": 1}):
+        got = delivered(**options)
+        assert got.keys() == reference.keys()
+        assert all(torch.equal(a, b) for key in got for a, b in zip(got[key], reference[key], strict=True))
+
+
+@pytest.mark.parametrize(("width", "height", "size"), [(8, 8, (64, 64)), (8000, 6000, (48, 64)), (2000, 8, (1, 64))])
+def test_images_of_any_size_are_right(tmp_path, width, height, size):
+    box = (width // 4, height // 4, width // 2, height // 2)
+    images = [(1, width, height, [("car", *box, False)])]
+    for split in ("train", "val"):
+        picture(tmp_path / f"{split}/{1:012}.jpg", width, height, [("car", *box)])
+        file = tmp_path / f"annotations/instances_{split}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(coco_json(images)))
+    plain = DetectionAugmentation(hflip=0.0)
+    data = ready(tmp_path, year="", letterbox=True, batch_size=1, augmentation=plain)
+    (trained,), (judged,) = data.train_dataloader(), data.val_dataloader()
+    assert judged["original_size"].tolist() == [[height, width]]
+    torch.testing.assert_close(truth_of(judged)[0]["boxes"], torch.tensor([box]).float(), atol=0.01, rtol=1e-5)
+    expected = torch.tensor([box]) * torch.tensor([64 / width, size[0] / height] * 2)
+    for batch in (trained, judged):
+        assert batch["size"].tolist() == [list(size)]
+        if batch is judged or size[0] > 1:
+            torch.testing.assert_close(targets_of(batch)[0]["boxes"], expected, atol=0.01, rtol=0)
+    if size[0] > 1:
+        x1, y1, x2, y2 = expected[0].int().tolist()
+        inside = judged["image"][0, :, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].float().flatten(1).mean(1)
+        torch.testing.assert_close(inside, torch.tensor([40.0, 250, 40]), atol=16, rtol=0)
+
+
+def test_own_images_are_predicted(coco, tmp_path):
+    picture(tmp_path / "images/a/one.png", 40, 20, [])
+    picture(tmp_path / "images/two.jpg", 20, 40, [])
+    own = DetectionFolderDataModule(str(tmp_path / "images"), class_names=("x",), image_size=32, num_workers=0)
+    own.setup("predict")
+    (batch,) = own.predict_dataloader()
+    assert sorted(batch["size"].tolist()) == [[26, 53], [53, 26]]
+    assert sorted(own.image_ids("predict")) == ["a/one.png", "two.jpg"]
+    assert [own.index_name("predict", i) for i in range(2)] == [
+        str(tmp_path / "images" / id) for id in own.image_ids("predict")
+    ]
+    assert len(truth_of(batch)[0]["labels"]) == 0
+
+    data = COCODataModule(str(coco), predict_root=str(tmp_path / "images"), num_workers=0)
+    data.setup("predict")
+    assert len(data.datasets["predict"]) == 2
+    with pytest.raises(UserError, match="has no annotations: predict with it"):
+        own.setup("fit")
+
+
+def annotation(content, **changes):
+    content["annotations"][0].update(changes)
+
+
+def every_box(content, change):
+    for one in content["annotations"]:
+        one["bbox"] = change(*one["bbox"])
+
+
+# What is wrong with an annotation file -> what is said of it.
+WRONG = [
+    (
+        lambda c: annotation(c, bbox=[5, 8, -20, 30]),
+        "is [5, 8, -20, 30]: as [x, y, width, height] its size is negative",
+    ),
+    (lambda c: annotation(c, bbox=[5, 8, float("nan"), 30]), "is [5, 8, nan, 30]: its numbers must be finite"),
+    (lambda c: annotation(c, bbox=[70, 8, 20, 30]), "lies outside its image of 60x40 pixels"),
+    (lambda c: annotation(c, bbox=[5, 8, 20]), "is [5, 8, 20]: it must be [x, y, width, height]"),
+    (lambda c: annotation(c, bbox=[5, 8, "a", 3]), "it must be [x, y, width, height]"),
+    (lambda c: annotation(c, bbox=None), "is None: it must be [x, y, width, height]"),
+    (lambda c: every_box(c, lambda x, y, w, h: [x, y, x + w, y + h]), "as [x1, y1, x2, y2] it and all others do"),
+    (lambda c: every_box(c, lambda x, y, w, h: [x / 90, y / 90, w / 90, h / 90]), "all boxes are within 0..1"),
+    (lambda c: annotation(c, category_id=2), "annotation 900 is of category 2, which the file lacks"),
+    (lambda c: annotation(c, image_id=77), "annotation 900 is of image 77, which the file lacks"),
+    (lambda c: c["images"][0].update(file_name="gone.jpg"), "lists 1 images that"),
+    (lambda c: c["images"][0].pop("height"), "image 9 has no height"),
+    (lambda c: c["images"].append(c["images"][0]), "has two images of one id"),
+    (lambda c: c["annotations"].clear(), "none of the 6 training images has an object to train on"),
+    (lambda c: (c["images"].clear(), c["annotations"].clear()), "no images in the train set"),
+    (lambda c: c["categories"].pop(), "has other categories than the other sets: 18 is None there, 'dog' elsewhere"),
+    (lambda c: c.pop("annotations"), "is not an annotation file in COCO's format"),
+]
+
+
+@pytest.mark.parametrize(("change", "named"), WRONG, ids=[named for _, named in WRONG])
+def test_wrong_annotations_are_named(coco, edit_coco, change, named):
+    edit_coco(change)
+    with pytest.raises(UserError) as error:
+        ready(coco)
+    assert named in str(error.value)
+    assert "\n" not in str(error.value)
+    assert str(coco) in str(error.value)
+
+
+def test_a_file_that_is_none_is_named(coco):
+    file = coco / "annotations/instances_train2017.json"
+    file.write_text("{")
+    with pytest.raises(UserError, match="is not an annotation file in COCO's format"):
+        ready(coco)
+    file.unlink()
+    with pytest.raises(UserError, match=f"no {file}"):
+        ready(coco)
+
+
+def test_an_image_of_another_size_than_annotated_is_named(coco):
+    picture(coco / "val2017/000000000004.jpg", 60, 40, [])
+    with pytest.raises(UserError) as raised:
+        next(iter(ready(coco).val_dataloader()))
+    said = f"{coco}/val2017/000000000004.jpg has 60x40 pixels upright, its annotations are of 40x60"
+    assert str(raised.value) == said
+    from_worker = ExceptionWrapper((raised.type, raised.value, raised.tb), "in DataLoader worker process 0")
+    with pytest.raises(UserError) as raised:
+        from_worker.reraise()
+    assert str(raised.value) == said
+
+
+def test_boxes_without_a_size_are_left_out_aloud_and_what_reaches_beyond_an_edge_is_cut(coco, edit_coco, capsys):
+    """COCO's own training set has both."""
+    edit_coco(
+        lambda c: (c["annotations"][0].update(bbox=[5, 8, 20, 0]), c["annotations"][1].update(bbox=[30, 10, 31, 9]))
+    )
+    data = ready(coco, augmentation=DetectionAugmentation(hflip=0.0), batch_size=4)
+    assert "left out 1 boxes of width or height 0, such as" in capsys.readouterr().err
+    (batch,) = data.train_dataloader()
+    row = batch["index"].tolist().index(data.image_ids("train").index(9))
+    (box,) = targets_of(batch)[row]["boxes"] / batch["size"][row].flip(0).repeat(2) * torch.tensor([60, 40, 60, 40])
+    torch.testing.assert_close(box, torch.tensor([30.0, 10, 60, 19]), atol=1e-3, rtol=0)
+
+
+def test_images_that_the_file_does_not_list_are_left_out_aloud(coco, capsys):
+    picture(coco / "train2017/mine.PNG", 8, 8, [])
+    assert ready(coco).image_ids("train") == [4, 5, 9, 20]
+    assert "left out 1 images of" in (said := capsys.readouterr().err)
+    assert "does not list, such as mine.PNG" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"letterbox": True, "max_size": 90}, "max_size does not go with letterbox"),
+        ({"max_size": 10}, "max_size is 10: it must be at least image_size, 64"),
+        ({"predict_root": "nowhere"}, "nothing to predict: nowhere is not a folder"),
+    ],
+)
+def test_wrong_options_are_named(coco, options, named):
+    with pytest.raises(UserError) as error:
+        ready(coco, **options).setup("predict")
+    assert named in str(error.value)
