@@ -64,11 +64,10 @@ class BestReport(Callback, ABC):
             return
         logger = loggers[0]
         epoch, collected = self._best
-        report = self.logged(collected, trainer.datamodule)
         checkpoint = trainer.checkpoint_callback
         with logger.guarded("the report"), logger.staging():
             logger.experiment.summary["best_epoch"] = epoch + 1
-            logger.experiment.log(report)
+            logger.experiment.log(self.logged(collected, trainer.datamodule))
             if logger.mode == "online" and checkpoint and Path(checkpoint.best_model_path).is_file():
                 _log_checkpoint(logger.experiment, Path(checkpoint.best_model_path), epoch)
 

@@ -1,11 +1,12 @@
 """Checkpoints of a run: `best.ckpt`, `last.ckpt` and the one before it, each whole or not there at all."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from cnnbench.callbacks.atomic import written_whole
 from cnnbench.callbacks.checkpoint_files import LAST, PREVIOUS, read_checkpoint
@@ -86,6 +87,13 @@ class BestCheckpoint(ModelCheckpoint):
             auto_insert_metric_name=False,
             save_on_train_epoch_end=False,
         )
+
+    on_train_batch_end = Callback.on_train_batch_end  # nothing: it saves after validations
+
+    @cached_property
+    def state_key(self) -> str:
+        """Name of its state in checkpoints; Lightning asks for it at each of its hooks."""
+        return super().state_key
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the best score over where its checkpoint is in this run's directory."""

@@ -67,7 +67,7 @@ def with_boxes(image: Tensor, boxes: Tensor, labels: Tensor, texts: Sequence[str
         colors=[_colours()[label % len(_colours())] for label in labels.tolist()],
         width=max(2, size // 400),
         font=font_manager.findfont("DejaVu Sans"),
-        font_size=max(12, size // 50),
+        font_size=max(14, size // 40),
         label_colors="white",
         fill_labels=True,
     )

@@ -67,7 +67,7 @@ class RunProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the images, and redraw if it is time."""
-        self._images += len(batch["image"]) * trainer.world_size
+        self._images += batch["image"].shape[0] * trainer.world_size
         if self._bar is None or time.monotonic() - self._drawn < REFRESH_SECONDS:
             return
         running = {"loss": outputs["loss"]} if outputs else {}

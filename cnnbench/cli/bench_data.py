@@ -54,9 +54,8 @@ def _of_folder(options: Namespace, device: Any) -> list[dict[str, "Pipeline"]]:
     sizes = {"batch_size": options.batch_size, "image_size": options.image_size, "num_workers": 0}
     held_out = None if Path(options.data, "val").is_dir() else 0.1  # a data module that trains also validates
     varied = FolderAugmentation(color_jitter=options.color_jitter)
-    data = ImageFolderDataModule(
-        options.data, val_fraction=held_out, decoder=options.decoder, augmentation=varied, **sizes
-    )
+    how = {"interpolation": options.interpolation, "decoder": options.decoder, "augmentation": varied}
+    data = ImageFolderDataModule(options.data, val_fraction=held_out, **how, **sizes)
     data.setup("fit")
     files = data.datasets["train"].files
     if len(files) < options.batch_size:
@@ -112,6 +111,12 @@ def _parser() -> ListingParser:
     parser.add_argument("--images", type=int, default=4096, help=f"an epoch of {CIFAR}; default: 4096")
     parser.add_argument("--rounds", type=int, default=15, help="of all pipelines, interleaved; default: 15")
     parser.add_argument("--color-jitter", type=float, default=0.0, help="of all pipelines; timm's own default is 0.4")
+    parser.add_argument(
+        "--interpolation",
+        default="bilinear",
+        help="of all pipelines: nearest, bilinear, or bicubic, which most of timm's models train with; "
+        "default: bilinear",
+    )
     parser.add_argument(
         "--decoder", default="auto", help="of ours: auto, simplejpeg, torchvision or pil; default: auto"
     )

@@ -1,7 +1,9 @@
 """`python -m cnnbench fit`: train a model by a recipe, and keep its best and last checkpoint."""
 
+import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,6 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from cnnbench.callbacks.atomic import remove_abandoned
 from cnnbench.callbacks.checkpoint import BestCheckpoint
 from cnnbench.callbacks.checkpoint_files import LAST
 from cnnbench.callbacks.detection_report import DetectionReport
@@ -21,8 +22,9 @@ from cnnbench.callbacks.report import WandbReport
 from cnnbench.callbacks.segmentation_report import SegmentationReport
 from cnnbench.callbacks.tracking import requested_wandb_mode, run_loggers
 from cnnbench.cli.common import short_runs
-from cnnbench.cli.common.resume import last_checkpoint, resume_from
+from cnnbench.cli.common.resume import continued_by, last_checkpoint, resume_from
 from cnnbench.cli.common.run_directory import recipe_name
+from cnnbench.cli.common.run_lock import alone_in
 from cnnbench.cli.common.trainer import RunCLI
 from cnnbench.tasks import ClassificationTask, DetectionTask, SegmentationTask
 from cnnbench.tasks.recipe.parser import Parser
@@ -46,6 +48,10 @@ class FitCLI(RunCLI):
     command = "fit"
     short_run: tuple[str, Any] | None = None  # option and value of what is asked for instead of training
 
+    def __init__(self, args: Sequence[str] | None = None) -> None:
+        with ExitStack() as self._held:  # until the run has ended
+            super().__init__(args)
+
     def add_arguments_to_parser(self, parser: Parser) -> None:
         """Add what asks for something else than training."""
         super().add_arguments_to_parser(parser)
@@ -62,10 +68,17 @@ class FitCLI(RunCLI):
         super().before_instantiate_classes()
         if not settings.ckpt_path:
             return
-        self.resume = resume_from(Path(settings.ckpt_path), resolved)
-        if self.resume.directory is not None and rank_zero_only.rank == 0:
-            for directory in (self.resume.directory, self.resume.checkpoint.parent):
-                remove_abandoned(directory)
+        checkpoint = Path(settings.ckpt_path)
+        if (run := continued_by(checkpoint)) is not None:
+            self._hold(run)  # before it is read, so that nobody writes it meanwhile
+        self.resume = resume_from(checkpoint, resolved)
+        if rank_zero_only.rank == 0:
+            self.resume.clear_away()
+
+    @rank_zero_only
+    def _hold(self, directory: Path) -> None:
+        """Train alone there."""
+        self._held.enter_context(alone_in(directory))
 
     def _last_checkpoint(self, settings: dict[str, Any]) -> Path:
         """Return the checkpoint to train on from; tell of damaged ones that were passed over."""
@@ -87,6 +100,8 @@ class FitCLI(RunCLI):
             callbacks = as_list(given["callbacks"])
             kwargs |= short_runs.trainer_settings(self.short_run[0], given["accumulate_grad_batches"], callbacks)
         trainer = super().instantiate_trainer(**kwargs)
+        if self.resume is None or self.resume.directory is None:
+            self._hold(self.directory)
         if self.resume is not None:
             self.resume.check_world_size(trainer.world_size)
         return trainer
@@ -122,22 +137,23 @@ class FitCLI(RunCLI):
         last = None if self.directory is None else self.directory / "checkpoints" / LAST
         if last is None or not last.is_file():
             return "stopped before the first checkpoint"
-        resume = f"--config {self.directory}/config.yaml --ckpt_path {last}"
-        return f"stopped; to train on: {_python()} -m cnnbench fit {resume}"
+        return f"stopped; to train on: {_command('fit', self.directory, last)}"
 
     def after_fit(self) -> None:
         """Print the best validation figure and the command that tests it."""
         if (best := self._best.best_model_score) is None:
             return
         command = "test" if self.datamodule.has_test else "validate"
-        trained = f"--config {self.directory}/config.yaml --ckpt_path {self.directory}/checkpoints/best.ckpt"
+        checkpoint = self.directory / "checkpoints/best.ckpt"
         self.say(
-            best=f"{self.model.monitor} {best:.4f}, {self.directory}/checkpoints/best.ckpt",
+            best=f"{self.model.monitor} {best:.4f}, {checkpoint}",
             run=f"{self.directory}  (config.yaml, metrics.csv, checkpoints/)",
-            **{command: f"{_python()} -m cnnbench {command} {trained}"},
+            **{command: _command(command, self.directory, checkpoint)},
         )
 
 
-def _python() -> str:
-    """Return how this Python was called, so that the printed command runs in the same environment."""
-    return "python" if sys.prefix == sys.base_prefix else sys.executable
+def _command(name: str, run: Path, checkpoint: Path) -> str:
+    """Return a command on a run as a shell takes it, by the Python of this environment."""
+    python = "python" if sys.prefix == sys.base_prefix else sys.executable
+    words = (python, "-m", "cnnbench", name, "--config", run / "config.yaml", "--ckpt_path", checkpoint)
+    return shlex.join(map(str, words))

@@ -16,7 +16,7 @@ COMMANDS = {
     "fit": "train a model by a recipe, and keep its best and last checkpoint",
     "validate": "evaluate a checkpoint on the validation set",
     "test": "evaluate a checkpoint on the test set",
-    "predict": "write the classes that a checkpoint sees in images",
+    "predict": "write the classes or the boxes that a checkpoint sees in images",
     "models": "list the models there are",
     "inspect": "list a model's layers: shapes, parameters, multiply-adds, receptive fields",
     "bench-data": "measure the loading of images, stage by stage, beside torchvision's and timm's",

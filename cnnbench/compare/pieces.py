@@ -1,6 +1,7 @@
 """Activations as functions of a number: two may agree on all that a network fed them and be others."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -25,11 +26,36 @@ def unlike_pieces(runs: Sequence[Trace], regions: Sequence[Sequence[Op]]) -> Ite
     if not all(any(op.name in PIECES for op in side) for side in ops):
         return
     roots = [list(dict.fromkeys(value for op in side for _, value in op.inputs)) for side in ops]
-    for root, other_root in ((a, b) for a in roots[0] for b in roots[1] if _alike(runs, a, b)):
-        curves, others = (_curves(side, start) for side, start in zip(ops, (root, other_root), strict=True))
-        for (op, mine), (twin, other) in ((a, b) for a in curves for b in others):
-            if _alike(runs, op.outputs[0], twin.outputs[0]) and (apart := _apart(mine, other)) > TOLERANCE:
+    alike = [(a, b) for a in roots[0] for b in roots[1] if _alike(runs, a, b)]
+    mine, others = (_reached(side, dict.fromkeys(pair[i] for pair in alike)) for i, side in enumerate(ops))
+    for op, curves in mine:
+        for twin, other_curves in others:
+            made_alike = _alike(runs, op.outputs[0], twin.outputs[0])
+            if made_alike and (apart := _farthest(curves, other_curves, alike)) > TOLERANCE:
                 yield op, twin, apart
+
+
+def _reached(ops: Sequence[Op], roots: Iterable[int]) -> list[tuple[Op, dict[int, Tensor]]]:
+    """Return the operations that some root leads to, and what each makes of the grid put in for each such root."""
+    reached: dict[int, tuple[Op, dict[int, Tensor]]] = {}
+    for root in roots:
+        for op, curve in _curves(ops, root):
+            reached.setdefault(op.index, (op, {}))[1][root] = curve
+    return list(reached.values())
+
+
+def _farthest(curves: dict[int, Tensor], others: dict[int, Tensor], alike: Sequence[tuple[int, int]]) -> float:
+    """Return how far a curve is at most from the nearest one of the other side whose root is the same value.
+
+    A value and what a bound that it never met made of it are the same, so that a root may have several counterparts.
+    """
+    nearest: dict[tuple[int, int], float] = {}
+    for a, b in alike:
+        if a in curves and b in others:
+            apart = _apart(curves[a], others[b])
+            for key in ((0, a), (1, b)):
+                nearest[key] = min(apart, nearest.get(key, math.inf))
+    return max(nearest.values(), default=0.0)
 
 
 def _curves(ops: Sequence[Op], root: int) -> list[tuple[Op, Tensor]]:

@@ -22,6 +22,7 @@ from cnnbench.compare.environment import environment
 from cnnbench.compare.recipe import Recipe
 from cnnbench.compare.result import from_json, to_json
 from cnnbench.compare.settings import Settings
+from cnnbench.tasks.lean_loop import use_lean_loop
 from cnnbench.tasks.recipe.mistakes import users_mistake
 from cnnbench.tasks.recipe.trainer_settings import as_list
 
@@ -146,6 +147,7 @@ def _fit_and_evaluate(plan: RunPlan, network: nn.Module, directory: Path, record
     task.create_network = lambda **arguments: network
     loggers = _loggers(plan, directory)
     trainer = Trainer(**given | _overridden(plan.settings, given, directory, recorder) | {"logger": loggers})
+    use_lean_loop(trainer)
     _describe(plan, loggers)
     trainer.fit(task, datamodule=data)
     metrics = dict(trainer.validate(task, datamodule=data, verbose=False)[0])

@@ -116,8 +116,10 @@ class ImageDataModule(LightningDataModule):
 
     def _is_repeated(self, batch: Batch) -> bool:
         """Return whether another process counts this batch, which is still where the loader put it: on the CPU."""
+        if "key" in batch:  # in training each batch is of one process
+            return False
         processes, rank = self._processes()
-        first = [] if "key" in batch else batch["index"][:1].tolist()  # images that could not be read may be missing
+        first = batch["index"][:1].tolist()  # images that could not be read may be missing
         return any(owner(index, self.batch_size, processes) != rank for index in first)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

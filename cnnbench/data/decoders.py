@@ -6,6 +6,7 @@ decode at 1/2, 1/4 and 1/8 of the size, and simplejpeg and torchvision.io stop b
 Everything but a plain JPEG is PIL's.
 """
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,13 +26,17 @@ from cnnbench.data.image_files import decode, reading, upright_size
 from cnnbench.data.jpeg import JpegHeader, read_header, without_rows_below
 from cnnbench.errors import UserError
 
+_LARGEST_KEPT = 1 << 24  # bytes of memory that is decoded into again and again
+_kept = threading.local()
+
 SCALES = (8, 4, 2, 1)  # what a JPEG decoder divides height and width by at little cost
 DECODERS = ("auto", "simplejpeg", "torchvision", "pil")
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom."""
 JpegDecoder = Callable[[bytearray, int, int, int, int], np.ndarray]
-"""Takes a file, its height and width, the channels (1 or 3) and the scale; returns uint8 (height, width, channels)."""
+"""Takes a file, its height and width, the channels (1 or 3) and the scale; returns uint8 (height, width, channels), in
+memory that the next call in this thread may use again."""
 
 # EXIF orientation -> (whether rows become columns first, axes to flip then), of (height, width, channels)
 _UPRIGHT = {
@@ -166,8 +171,18 @@ def _simplejpeg(data: bytearray, height: int, width: int, in_chans: int, scale: 
 
     colours = "RGB" if in_chans == 3 else "GRAY"
     smallest = {"min_height": -(-height // scale), "min_width": -(-width // scale)}
+    room = _room(height * width * in_chans)
     # not strict: a file that says a smaller height has bytes too many; PIL overlooks the same flaws
-    return decode_jpeg(data, colours, **smallest, strict=False)
+    return decode_jpeg(data, colours, **smallest, strict=False, buffer=room)
+
+
+def _room(numbers: int) -> np.ndarray | None:
+    """Return memory that this thread decodes into again and again: new one costs a page fault every 4 KB."""
+    if numbers > _LARGEST_KEPT:
+        return None
+    if getattr(_kept, "room", None) is None or _kept.room.size < numbers:
+        _kept.room = np.empty(numbers, np.uint8)
+    return _kept.room
 
 
 def _torchvision(data: bytearray, height: int, width: int, in_chans: int, scale: int) -> np.ndarray:

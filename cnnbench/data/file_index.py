@@ -74,8 +74,9 @@ def find_images(folder: Path) -> ImageFiles:
     remembered = _cache_file(folder)
     found = _recall(remembered, folder)
     if found is None:
+        began = time.time()
         found = _search(folder)
-        if sum(map(len, found["names"])) >= WORTH_REMEMBERING and _is_settled(found):
+        if sum(map(len, found["names"])) >= WORTH_REMEMBERING and _was_settled(found, began):
             _remember(remembered, found)
     counts = [len(names) for names in found["names"]]
     if not sum(counts):
@@ -98,8 +99,9 @@ def _search(folder: Path) -> dict[str, list]:
     return {"directories": list(directories), "stamps": list(stamps), "names": list(names)}
 
 
-def _is_settled(found: dict[str, list]) -> bool:
-    return max(found["stamps"]) < (time.time() - _SETTLED) * 1e9
+def _was_settled(found: dict[str, list], began: float) -> bool:
+    """Return whether no directory has changed since the search began, in seconds, or shortly before."""
+    return max(found["stamps"]) < (began - _SETTLED) * 1e9
 
 
 def _cache_file(folder: Path) -> Path:

@@ -149,6 +149,13 @@ class ImageFolderDataModule(ImageDataModule):
 
     def teardown(self, stage: str) -> None:
         """List what was skipped, and why."""
+        self._list_skipped()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """List it where the run is stopped, too: there is no teardown then."""
+        self._list_skipped()
+
+    def _list_skipped(self) -> None:
         if self._skipped:
             print(f"skipped {len(self._skipped)} files that are not whole images:", file=sys.stderr)
         for path in sorted(self._skipped):

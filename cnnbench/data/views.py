@@ -13,6 +13,7 @@ import torchvision.transforms.functional as pil_functional
 import torchvision.transforms.v2.functional as F
 from timm.data.auto_augment import AutoAugment, RandAugment, auto_augment_transform, rand_augment_transform
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.transforms import InterpolationMode
 
 from cnnbench.data import checks
@@ -23,6 +24,7 @@ from cnnbench.errors import UserError
 _64_BITS = (1 << 64) - 1  # a key is signed, and Random would take its absolute value
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+_ANTIALIASED = ("bilinear", "bicubic")
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,9 @@ class EvalView:
     """The shorter side brought to image_size / crop_pct, then the centre cut out.
 
     With the decoder `pil` the pixels are timm's, to the last bit. The others resample by torch, whose pixels differ
-    from PIL's by 1 of 255 at most, and decode at 1/2, 1/4 or 1/8 a JPEG of which that leaves enough: there they
-    differ by less than 2 on average.
+    from PIL's by 1 of 255 at most, and decode at 1/2, 1/4 or 1/8 a JPEG of which that leaves enough. There they differ
+    by 1 to 6 on average over a photograph, the more the more detailed it is and the less that leaves; with `nearest`,
+    which picks single pixels, by 3 to 19.
 
     Args:
         image_size: Height and width of the result.
@@ -177,7 +180,9 @@ class TrainView:
 def resampled(pixels: Tensor, size: list[int], interpolation: str) -> Tensor:
     """Return uint8 pixels (C, H, W) at another size [height, width], antialiased as PIL does it."""
     mode = "nearest-exact" if interpolation == "nearest" else interpolation  # torch's nearest is not PIL's
-    return F.resize(pixels, size, InterpolationMode(mode), antialias=True)
+    # From (H, W, C) a batch of one keeps its channels last in memory, for which torch is twice as fast.
+    batch = pixels.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
+    return interpolate(batch, size, mode=mode, antialias=mode in _ANTIALIASED)[0]
 
 
 def random_crop(

@@ -82,7 +82,8 @@ def _classifier_names(network: nn.Module) -> list[str]:
     found = [names[module] for module in returned if module in names]
     found += [configured] if isinstance(configured, str) else configured
     found += [path.partition(".")[0] for path in getattr(network, "auxiliary_classifiers", ())]
-    return [name for name in dict.fromkeys(found) if name in names.values()]
+    there = [name for name in dict.fromkeys(found) if name in names.values()]
+    return [name for name in there if not _is_in(name, [other for other in there if other != name])]
 
 
 def _ends(network: nn.Module, order: list[str]) -> dict[int, str]:

@@ -78,7 +78,7 @@ class Task(Optimized, Recorded, ABC):
             self._build_network(from_scratch=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; Lightning notes the running hook in one, 48 times a step, where a module's way is slow."""
+        """Set an attribute; Lightning notes the running hook in one, at each hook, where a module's way is slow."""
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
         else:

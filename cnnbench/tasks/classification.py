@@ -19,6 +19,7 @@ from cnnbench.tasks.optim import OptimConfig
 from cnnbench.tasks.steps import epochs_of
 
 _SUM_DTYPE = torch.float32 if torch.backends.mps.is_available() else torch.float64  # MPS has no float64
+_COUNTED_TOGETHER = 50  # batches
 
 
 class ClassificationTask(Task):
@@ -105,6 +106,7 @@ class ClassificationTask(Task):
         """Create the loss, the metrics of each stage, and the mixing of the batch."""
         self.train_accuracy = MeanOfSamples()
         self._hits, self._counted = torch.zeros((), dtype=torch.long), 0
+        self._guesses: list[tuple[Tensor, Tensor]] = []  # and labels, of batches that are not counted yet
         self.val_metrics = _evaluation_metrics(num_classes)
         self.test_metrics = _evaluation_metrics(num_classes)
         hparams = self.hparams
@@ -128,9 +130,18 @@ class ClassificationTask(Task):
             self.log("train/loss", loss.detach(), sync_dist=True)  # exact: training batches are of equal size
         if not self.is_mixing:  # a mixed image has no single label to count
             # a metric's update in each step costs a sixth of a small network's own; so it has one an epoch
-            self._hits += (logits.detach().argmax(dim=1) == labels).sum()
-            self._counted += len(labels)
+            self._guesses.append((logits.argmax(dim=1), labels))
+            if len(self._guesses) == _COUNTED_TOGETHER:
+                self._count()
         return loss
+
+    def _count(self) -> None:
+        """Count the hits of the batches since this was called last."""
+        if self._guesses:
+            guessed, labels = map(torch.cat, zip(*self._guesses, strict=True))
+            self._hits += (guessed == labels).sum()
+            self._counted += labels.numel()
+            self._guesses = []
 
     @property
     def aux_weight(self) -> float:
@@ -158,15 +169,18 @@ class ClassificationTask(Task):
         if ends and self.trainer.progress_bar_callback is not None:
             self.print(f"mixup and CutMix are off from epoch {self.current_epoch + 1} on")
         self._hits, self._counted = torch.zeros((), dtype=torch.long, device=self.device), 0
+        self._guesses = []
 
     def running_figures(self) -> dict[str, Tensor]:
         """Return the accuracy over the epoch so far, in this process."""
+        self._count()
         return {"accuracy": self._hits / self._counted} if self._counted else {}
 
     def on_train_epoch_end(self) -> None:
         """Log the accuracy over the epoch, and whether it was mixed."""
         if self.mix is not None and self.hparams.mixup_off_epochs:
             self.log("train/mixing", float(self.is_mixing))
+        self._count()
         if self._counted:
             self.train_accuracy.update(self._hits.to(_SUM_DTYPE) / self._counted, weight=self._counted)
             self.log("train/accuracy", self.train_accuracy)
@@ -174,6 +188,7 @@ class ClassificationTask(Task):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what was counted in the running epoch, in each process."""
         super().on_save_checkpoint(checkpoint)
+        self._count()
         own = (int(self._hits), self._counted)
         counts = [own] * self.trainer.world_size
         if self.trainer.world_size > 1:

@@ -1,5 +1,7 @@
 """Gradients held within bounds: by their norm, by value, or adaptively."""
 
+from collections.abc import Sequence
+
 import torch
 from lightning.pytorch import LightningModule
 from timm.utils import adaptive_clip_grad
@@ -23,12 +25,13 @@ def clip(task: LightningModule, network: nn.Module, optimizer: torch.optim.Optim
     if mode != "agc":
         task.clip_gradients(optimizer, limit, mode)
         return
-    classifier = {id(parameter) for parameter in _classifier(network).parameters()}
+    classifier = {id(parameter) for layer in _classifier(network) for parameter in layer.parameters()}
     adaptive_clip_grad([p for p in network.parameters() if id(p) not in classifier], limit)
 
 
-def _classifier(network: nn.Module) -> nn.Module:
-    """Return the last linear layer; torchvision's networks do not tell it."""
+def _classifier(network: nn.Module) -> Sequence[nn.Module]:
+    """Return the last linear layer, or both of a distilled network; torchvision's networks do not tell it."""
     if hasattr(network, "get_classifier"):
-        return network.get_classifier()
-    return [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+        found = network.get_classifier()
+        return found if isinstance(found, (tuple, list)) else (found,)
+    return [module for module in network.modules() if isinstance(module, nn.Linear)][-1:]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cnnbench.data.base import counted
 from cnnbench.data.detection.base import DetectionDataModule
 from cnnbench.data.detection.samples import in_original_pixels, targets_of, truth_of
-from cnnbench.errors import UserError
+from cnnbench.errors import UserError, did_you_mean
 from cnnbench.models import pretrained_cfg
 from cnnbench.models.detection import backbone_of, create_detector
 from cnnbench.tasks.average_precision import AveragePrecision, Boxes
@@ -21,7 +21,7 @@ from cnnbench.tasks.optim import OptimConfig
 class DetectionTask(Task):
     """Boxes with a class and a score each.
 
-    Training logs `train/loss`, the sum, and each loss of the detector, `train/lr` and `train/grad_norm` every
+    Training logs `train/loss`, the weighted sum, and each loss of the detector, `train/lr` and `train/grad_norm` every
     `log_every_n_steps` steps. Evaluation logs COCO's average precision as `val/…` and `test/…`: `map`, `map_50`,
     `map_75`, `map_small`, `map_medium`, `map_large` and `map_per_class/NAME`, in pixels of the original images. Each
     image counts once, whatever the number of processes; a figure of which there are no objects is left out.
@@ -39,6 +39,8 @@ class DetectionTask(Task):
         in_chans: Channels of the images; None: the data module tells.
         model_args: Further arguments of the detector, such as `{score_thresh: 0.1}`.
         optim: Optimiser and schedule; None: AdamW with cosine decay.
+        loss_weights: Factors of the detector's losses in the sum that is trained, by their names in `metrics.csv`
+            without `train/`, such as `{loss_box: 2.0}`; 1 for those that are not named.
         compile: Compile the backbone, with its pyramid, with `torch.compile`.
         channels_last: Keep weights and images in channels-last memory format.
 
@@ -62,14 +64,18 @@ class DetectionTask(Task):
         in_chans: int | None = None,
         model_args: dict[str, Any] | None = None,
         optim: OptimConfig | None = None,
+        loss_weights: dict[str, float] | None = None,
         compile: bool = False,
         channels_last: bool = False,
     ) -> None:
+        if loss_weights and min(loss_weights.values()) < 0:
+            raise UserError(f"loss_weights is {loss_weights}, but none may be negative")
         super().__init__(
             *(name, source, pretrained, weights, num_classes, in_chans, model_args, optim, compile, channels_last),
             backbone=backbone,
             backbone_source=backbone_source,
             pretrained_backbone=pretrained_backbone,
+            loss_weights=dict(loss_weights or {}),
         )
 
     def forward(
@@ -123,6 +129,18 @@ class DetectionTask(Task):
         """What is trained, and who wrote it."""
         return f"{super().title} over {self.backbone} ({self.hparams.backbone_source})"
 
+    def configure_model(self) -> None:
+        """Build the detector, once it is sure that its boxes can be told.
+
+        Raises:
+            UserError: The Trainer's precision has no room for pixels.
+        """
+        precision = None if self._trainer is None else self.trainer.precision
+        if precision in ("16-true", "bf16-true"):
+            mixed = precision.replace("true", "mixed")
+            raise UserError(f"trainer.precision {precision} rounds boxes by whole pixels; {mixed} keeps them")
+        super().configure_model()
+
     def compiled_parts(self) -> list[nn.Module]:
         """Return the backbone; what follows it depends on what is in the images."""
         return [self.network.backbone]
@@ -141,11 +159,17 @@ class DetectionTask(Task):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the sum of the detector's losses of the batch."""
         losses = self(batch["image"], targets_of(batch), batch["size"])
-        loss = sum(losses.values())
+        loss = self._weighted_sum(losses)
         if self.is_logging_step or self.trainer.is_last_batch:  # the last is shown, also in an epoch of few steps
             logged = {"loss": loss, **losses}
             self.log_dict({f"train/{name}": value.detach() for name, value in logged.items()}, sync_dist=True)
         return loss
+
+    def _weighted_sum(self, losses: dict[str, Tensor]) -> Tensor:
+        weights = self.hparams.loss_weights
+        for name in weights.keys() - losses.keys():
+            raise UserError(f"{self.hparams.name} has no loss {name!r} for loss_weights{did_you_mean(name, losses)}")
+        return sum(weights.get(name, 1.0) * value for name, value in losses.items())
 
     def on_validation_epoch_start(self) -> None:
         """Begin anew."""

@@ -25,7 +25,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
     """`--trainer.strategy fsdp2`: each process keeps its part of every tensor, on GPUs or, by gloo, on CPUs.
 
     Checkpoints are those of one process: a single file of whole tensors, written and read by the run's `CheckpointIO`,
-    which any number of processes and any strategy can go on from.
+    which one process can evaluate, and from which any strategy can go on.
     """
 
     def __init__(self, **kwargs: Any) -> None:

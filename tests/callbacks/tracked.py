@@ -89,5 +89,5 @@ def fit(root: Path, *words: str, recipe: Path = RECIPE, **environment: Any) -> T
     variables = {key: str(value) for key, value in environment.items()}
     with session(clean_environment(root / "home") | variables), redirect_stdout(out), redirect_stderr(err):
         code = main(["fit", "--config", str(recipe), *options])
-    directories = list((root / "runs" / recipe.stem).glob("*"))
+    directories = list((root / "runs" / recipe.relative_to(RECIPE.parent).with_suffix("")).glob("*"))
     return TrackedRun(code, out.getvalue(), err.getvalue(), directories[0] if directories else None)

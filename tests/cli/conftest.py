@@ -1,12 +1,17 @@
-"""What the tests of bad input share: commands that must fail, and a trained run."""
+"""What the tests share: commands that must fail, a trained run, and `compare` with stand-ins for its checks."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cnnbench.callbacks.checkpoint import AtomicCheckpointIO
 from cnnbench.cli.main import main
+
+sys.path.append(str(Path(__file__).parents[1] / "compare"))
+import stand_ins
 
 SHORT = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.log_every_n_steps", "1")
 
@@ -71,3 +76,35 @@ def trained(tmp_path_factory):
 def in_the_repository(monkeypatch):
     """Messages name the recipes below the working directory."""
     monkeypatch.chdir(Path(__file__).parents[2])
+
+
+CHECKS = {
+    "parity.check_parity": lambda ours, theirs, size, seed, device: stand_ins.EQUAL,
+    "cost.measure_cost": lambda ours, theirs, size: stand_ins.COST,
+}
+
+
+@pytest.fixture
+def checks(monkeypatch):
+    """Parity and cost without what they cost; `checks(parity=...)` makes parity find something else."""
+    for name, function in CHECKS.items():
+        module, _, attribute = name.partition(".")
+        monkeypatch.setitem(sys.modules, f"cnnbench.compare.{module}", SimpleNamespace(**{attribute: function}))
+
+    def find(parity):
+        stand_in = SimpleNamespace(check_parity=lambda ours, theirs, size, seed, device: parity)
+        monkeypatch.setitem(sys.modules, "cnnbench.compare.parity", stand_in)
+
+    return find
+
+
+@pytest.fixture
+def compare(capsys):
+    """A function that runs the command and returns its exit code, standard output and standard error."""
+
+    def run(*words, checks="parity,cost"):
+        code = main(["compare", *map(str, words), *(("--checks", checks) if checks else ())])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run

@@ -90,6 +90,35 @@ def test_a_checkpoint_alone_predicts_a_folder_of_images(fitted, run, photos_in_a
     assert all(max(Image.open(picture).size) >= 640 for picture in pictures)  # large enough to read the labels
 
 
+def test_scenes_without_objects_train_and_cannot_be_validated(run, recipe, mistake):
+    empty = ("--data.objects", "[0, 0]", "--trainer.max_epochs", 1)
+    rows = run("fit", *recipe, *empty, "--trainer.limit_val_batches", 0).metrics
+    assert all(0 < row["train/loss"] < 10 and row["train/grad_norm"] > 0 for row in rows)
+    assert "there are no objects in the val images" in mistake("fit", *recipe, *empty, leaves_run=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--data", "DigitsDataModule"), "DigitsDataModule has no boxes for DetectionTask"),
+        (("--model.source", "torchvision"), "torchvision has no yolo"),
+        (("--trainer.precision", "bf16-true"), "bf16-mixed keeps them"),
+        (
+            ("--model.loss_weights", "{loss_boxes: 2.0}"),
+            "has no loss 'loss_boxes' for loss_weights; did you mean 'loss_box'",
+        ),
+    ],
+)
+def test_a_mistake_is_named(words, message, configs, mistake):
+    few = ("--trainer.max_epochs", 1, "--trainer.limit_val_batches", 1, "--trainer.num_sanity_val_steps", 0)
+    assert message in mistake("fit", "--config", configs / "detection/yolo_digits.yaml", *few, *words, leaves_run=True)
+
+
+def test_boxes_are_not_drawn_for_a_classifier(trained, mistake):
+    run = trained("lenet5")
+    assert "--pictures is for DetectionTask" in mistake("predict", "--ckpt_path", run.checkpoint, "--pictures", 3)
+
+
 @pytest.mark.slow
 def test_two_processes_find_and_count_what_one_does(fitted, tmp_path):
     """7 images in batches of 4: one process has 4 of them, the other 3."""

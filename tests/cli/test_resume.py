@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 import yaml
 from soak import SHORT, VARIANTS, compare, recipe
 
+from cnnbench.callbacks.checkpoint_files import damage
+from cnnbench.cli.common.run_lock import LOCK, alone_in
 from cnnbench.cli.main import main
 from cnnbench.tasks import ClassificationTask
 
@@ -182,13 +185,46 @@ def test_last_with_nothing_there(tmp_path, mistake_of):
     assert f"--ckpt_path last: no last.ckpt to train on from in {tmp_path}/lenet5/*/checkpoints" in message
 
 
+def test_an_option_counts_more_than_a_config_wherever_it_stands(half, mistake_of):
+    """The config of a run that began anew says so, by a `ckpt_path` of null."""
+    message = mistake_of(half, "--ckpt_path=last", "--model.optim.lr=0.1", "--config", only_run(half) / "config.yaml")
+    assert "trained with other settings: model.optim.lr 0.005, now 0.1; train on" in message
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from cnnbench.callbacks.checkpoint_files import damage
+from cnnbench.cli.common.run_lock import alone_in
+
+with alone_in(Path(sys.argv[1])):
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_that_another_process_trains_is_left_alone_until_that_is_killed(half, mistake_of):
+    run = only_run(half)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLDS, run], **pipes) as other:
+        other.stdout.readline()
+        message = mistake_of(half, "--ckpt_path=last")
+        other.kill()
+    assert f"{run} is being trained already, by process {other.pid} on {socket.gethostname()}: stop it" in message
+    with alone_in(run):
+        pass
+    assert not (run / LOCK).exists()
+
+
 def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(undisturbed, tmp_path, capsys):
     assert fit(tmp_path, killed=("training_step", 15, "term")) == 143
     last = only_run(tmp_path) / "checkpoints/last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
-    assert fit(tmp_path, "--ckpt_path=last") == 0
+    assert fit(tmp_path, "--ckpt_path=last", killed=("training_step", 5, "kill")) == -signal.SIGKILL
     previous = last.with_name("previous.ckpt")
     assert f"{last}: it was cut short; training goes on from {previous}" in capsys.readouterr().out
+    assert damage(last) is damage(previous) is None  # the damaged one has not taken the place of the whole one
+    assert fit(tmp_path, "--ckpt_path=last") == 0
     assert compare(only_run(tmp_path), undisturbed("plain")) == []
 
 

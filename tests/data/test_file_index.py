@@ -87,6 +87,21 @@ def test_a_folder_that_may_still_change_is_not_remembered(folder, tmp_path):
     assert not list((tmp_path / "cache").rglob("*.json"))
 
 
+def test_a_folder_that_changes_while_it_is_searched_is_not_remembered(folder, tmp_path, monkeypatch):
+    """The search may have passed the directory before, and take long after."""
+    ten_seconds_ago, walk = time.time() - 10, os.walk
+
+    def walk_for_long(*args, **kwargs):
+        monkeypatch.setattr(time, "time", lambda: ten_seconds_ago + 10)
+        os.utime(folder / "b", (ten_seconds_ago + 1,) * 2)
+        return walk(*args, **kwargs)
+
+    monkeypatch.setattr(time, "time", lambda: ten_seconds_ago)
+    monkeypatch.setattr(os, "walk", walk_for_long)
+    assert names(folder) == FOUND
+    assert not list((tmp_path / "cache").rglob("*.json"))
+
+
 @pytest.mark.parametrize("harm", ["", "{", "[]", '{"format": 1}'])
 def test_a_damaged_index_is_not_believed(folder, tmp_path, harm):
     assert names(folder) == FOUND

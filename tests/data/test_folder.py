@@ -1,5 +1,5 @@
-import math
-import random
+"""Folders of images with a folder a class: what is found, and what reaches a batch."""
+
 import shutil
 from types import SimpleNamespace
 
@@ -9,10 +9,8 @@ import pytest
 import torch
 from PIL import Image
 from timm.data import create_transform
-from torchvision.transforms import RandomResizedCrop
 
 from cnnbench.data import FolderAugmentation, ImageFolderDataModule
-from cnnbench.data.views import TrainView, random_crop
 from cnnbench.errors import UserError
 
 
@@ -50,21 +48,6 @@ def test_evaluation_is_timms(photos, interpolation, crop_pct, in_chans):
         for index, image in zip(batch["index"], batch["image"], strict=True):
             picture = Image.open(data.index_name("val", index)).convert("RGB" if in_chans == 3 else "L")
             torch.testing.assert_close(image, theirs(picture), atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize(("width", "height", "most", "mean"), [(94, 70, 1, 0.5), (800, 600, 30, 2.0)])
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
-def test_fast_evaluation_is_near_timms(tmp_path, write_photo, width, height, most, mean, interpolation):
-    """Within 1 of 255 at full size; by less than 2 on average where a JPEG is decoded smaller."""
-    if interpolation == "nearest" and width > 94:
-        most, mean = 255, 6.0  # it picks single pixels, and others from a smaller image
-    write_photo(tmp_path / "val/a/0.jpg", width, height, quality=92)
-    data = folder(tmp_path, "validate", interpolation=interpolation, crop_pct=0.875)
-    theirs = create_transform((3, 32, 32), interpolation=interpolation, crop_pct=0.875, normalize=False)
-    ours = data.datasets["val"][0]["image"].int()
-    distance = (ours - theirs(Image.open(tmp_path / "val/a/0.jpg").convert("RGB")).int()).abs()
-    assert distance.max() <= most
-    assert distance.float().mean() < mean
 
 
 def test_normalisation_and_crop_come_from_the_model_unless_given(photos):
@@ -105,40 +88,6 @@ def test_train_crops_lie_where_they_are_drawn(tmp_path):
     left = torch.where(flipped, image[:, 0, :, -1].mean(1), image[:, 0, :, 0].mean(1))
     assert left.min() < 10  # crops reach the left border
     assert image[:, 2].sub(128).abs().max() <= 3
-
-
-def test_pictures_turn_either_way_by_up_to_the_rotation(tmp_path):
-    """A white bar on black: its direction by second moments; corners of the mean colour."""
-    bar = np.zeros((65, 65, 3), np.uint8)
-    bar[30:35, 12:53] = 255
-    Image.fromarray(bar).save(tmp_path / "bar.png")
-    whole = FolderAugmentation(scale=(1, 1), ratio=(1, 1), hflip=0, rotation=30)
-    view = TrainView(65, 3, "bilinear", whole, mean=(0.2, 0.4, 0.6), std=(0.2,) * 3)
-    angles = []
-    for key in range(100):
-        pixels = view(tmp_path / "bar.png", key)
-        y, x = (pixels[0] > 128).nonzero().T.double() - 32
-        angles.append(-math.degrees(math.atan2(2 * (x * y).sum(), (x * x - y * y).sum()) / 2))
-        if abs(angles[-1]) > 5:
-            assert pixels[:, 0, 0].tolist() == [51, 102, 153]
-    angles = np.array(angles)
-    assert 25 < np.abs(angles).max() < 31
-    assert np.quantile(angles, [0.25, 0.75]) == pytest.approx([-15, 15], abs=6)
-
-
-def test_random_crops_are_distributed_as_torchvisions():
-    rng, scale, ratio = random.Random(0), (0.08, 1.0), (3 / 4, 4 / 3)
-    torch.manual_seed(0)
-    picture = torch.empty(3, 300, 400)
-    ours, theirs = np.empty((2, 4000, 4))
-    for i in range(4000):
-        left, top, right, bottom = random_crop(400, 300, scale, ratio, rng)
-        ours[i] = top, left, bottom - top, right - left
-        theirs[i] = RandomResizedCrop.get_params(picture, scale, ratio)
-    for quantile in (0.1, 0.5, 0.9):
-        assert np.abs(np.quantile(ours, quantile, 0) - np.quantile(theirs, quantile, 0)).max() < 12
-    wide = [random_crop(1000, 10, (1.0, 1.0), ratio, rng) for _ in range(20)]  # no such crop fits
-    assert set(wide) == {(493, 0, 506, 10)}
 
 
 def test_a_stratified_part_of_train_validates_on_request(photos):
@@ -195,6 +144,19 @@ def test_broken_images_are_skipped_on_request_counted_and_listed(photos, capsys,
     assert [line.split(" cannot be read as an image: ")[0] for line in lines[at + 1 : at + 4]] == [
         f"  {file}" for file in broken
     ]
+
+
+def test_what_a_run_skipped_that_is_stopped_is_listed(photos, capsys):
+    (photos / "train/cat/1.jpg").write_bytes(b"")
+
+    class Stopped(Seen):
+        def on_train_epoch_end(self):
+            raise RuntimeError("stopped")
+
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    with pytest.raises(RuntimeError, match="stopped"):
+        pl.Trainer(accelerator="cpu", **quiet).fit(Stopped(), folder(photos, on_error="skip", batch_size=3))
+    assert "skipped 1 files that are not whole images:\n  " in capsys.readouterr().err
 
 
 class Seen(pl.LightningModule):

@@ -2,6 +2,7 @@
 
 import lightning.pytorch as pl
 import pytest
+import timm
 import timm.data
 import timm.loss
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from cnnbench import ClassificationTask, DigitsDataModule, OptimConfig
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.errors import UserError
+from cnnbench.tasks.clipping import clip
 from cnnbench.tasks.losses import LOSSES, create_loss
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -150,6 +152,15 @@ def test_adaptive_clipping_is_the_papers_and_spares_the_classifier():
                     shrunk += 1
         torch.testing.assert_close(clipped[name], expected, atol=3e-5, rtol=1e-3)
     assert shrunk > 10
+
+
+def test_adaptive_clipping_spares_both_classifiers_of_a_distilled_network():
+    network = timm.create_model("deit_tiny_distilled_patch16_224", img_size=32, depth=1, num_classes=10)
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    clip(None, network, None, 0.01, "agc")
+    whole = {name for name, parameter in network.named_parameters() if parameter.grad.min() == 1}
+    assert whole == {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
 
 
 def test_one_setting_clips():

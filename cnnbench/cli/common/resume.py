@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from cnnbench.callbacks.atomic import remove_abandoned
 from cnnbench.callbacks.checkpoint_files import LAST, PREVIOUS, last_whole, read_checkpoint
 from cnnbench.errors import UserError
 
@@ -45,6 +46,20 @@ class Resume:
     world_size: int | None = None
     ckpt_path: str | None = None
 
+    def clear_away(self) -> None:
+        """Remove from the directory that is continued what a kill has left, and a damaged `last.ckpt`.
+
+        The next save would put that in the place of the one before it, which is whole.
+        """
+        if self.directory is None:
+            return
+        for directory in (self.directory, self.checkpoint.parent):
+            remove_abandoned(directory)
+        if self.checkpoint.name == PREVIOUS:
+            _, damaged = last_whole(self.checkpoint.parent)
+            for file in damaged:
+                file.unlink()
+
     def check_world_size(self, present: int) -> None:
         """Refuse to go on in another number of processes, which would take other batches.
 
@@ -57,6 +72,11 @@ class Resume:
                 "which would take other batches: give --trainer.devices and --trainer.num_nodes as they were, or begin "
                 f"anew from its weights with --model.weights {self.checkpoint}"
             )
+
+
+def continued_by(checkpoint: Path) -> Path | None:
+    """Return the directory of the run that going on from a checkpoint continues; None where it begins another."""
+    return _run_of(checkpoint) if checkpoint.name in _NEWEST else None
 
 
 def resume_from(checkpoint: Path, settings: Mapping[str, Any]) -> Resume:
@@ -81,7 +101,7 @@ def resume_from(checkpoint: Path, settings: Mapping[str, Any]) -> Resume:
     content = read_checkpoint(checkpoint)
     _check_end(checkpoint, content, settings["trainer"])
     state = content.get("run", {})
-    if former is None or checkpoint.name not in _NEWEST or not state:
+    if continued_by(checkpoint) is None or not state:
         return Resume(checkpoint, world_size=state.get("world_size"))
     known = {key: state[key] for key in ("logged", "ended", "world_size")}
     return Resume(checkpoint, run, **known, ckpt_path=former.get("ckpt_path"))

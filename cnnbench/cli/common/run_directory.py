@@ -6,6 +6,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 
 from cnnbench.cli.common.processes import MARK
+from cnnbench.cli.common.run_lock import LOCK
 from cnnbench.errors import UserError
 
 
@@ -17,10 +18,12 @@ def recipe_name(config: Path | None, root: Path, default: str) -> str:
     """
     if config is None:
         return default
-    path = config.resolve()
-    if (path.parent / "checkpoints").is_dir():
-        run = path.parent.parent
-        return str(run.relative_to(root.resolve())) if run.is_relative_to(root.resolve()) else run.name
+    path, root = config.resolve(), root.resolve()
+    runs, has_saved = path.parent.parent, (path.parent / "checkpoints").is_dir()
+    if root in runs.parents and (has_saved or path.name == "config.yaml"):
+        return str(runs.relative_to(root))
+    if has_saved:
+        return runs.name
     folders = path.parts
     if "configs" in folders:
         below = len(folders) - folders[::-1].index("configs")
@@ -58,16 +61,17 @@ def create_run_directory(root: Path, name: str, command: str) -> Path:
 
 
 def remove_if_unused(directory: Path, root: Path) -> None:
-    """Remove the directory of a run that never began: it holds its `config.yaml` and nothing else.
+    """Remove the directory of a run that never began: it holds its `config.yaml` and nothing else of value.
 
     The folders that it stood in, up to `root`, go too where it was alone there.
     """
     if rank_zero_only.rank != 0:
         return
     (directory / MARK).unlink(missing_ok=True)
-    if [path.name for path in directory.iterdir()] not in ([], ["config.yaml"]):
+    if {path.name for path in directory.iterdir()} - {"config.yaml", LOCK}:
         return
-    (directory / "config.yaml").unlink(missing_ok=True)
+    for name in ("config.yaml", LOCK):
+        (directory / name).unlink(missing_ok=True)
     while directory != root and not any(directory.iterdir()):
         directory.rmdir()
         directory = directory.parent

@@ -27,8 +27,9 @@ from cnnbench.cli.common.run_start import RunStart
 from cnnbench.data import ImageDataModule
 from cnnbench.errors import StoppedError, ToldElsewhereError, UserError
 from cnnbench.tasks.base import Task
+from cnnbench.tasks.lean_loop import use_lean_loop
 from cnnbench.tasks.recipe.mistakes import users_mistake
-from cnnbench.tasks.recipe.parser import Parser
+from cnnbench.tasks.recipe.parser import Parser, configs_first
 from cnnbench.tasks.recipe.quiet import quieten
 from cnnbench.tasks.recipe.trainer_settings import as_list, check_trainer_settings
 
@@ -100,7 +101,8 @@ class RunCLI(LightningCLI):
         parser.add_run_options()
 
     def parse_arguments(self, parser: Parser, args: Any) -> None:
-        """Parse, and refuse what jsonargparse lets pass."""
+        """Parse, options counting more than configs wherever they stand, and refuse what jsonargparse lets pass."""
+        args = configs_first(sys.argv[1:] if args is None else args)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended to run from within Python")
             super().parse_arguments(parser, args)
@@ -132,7 +134,9 @@ class RunCLI(LightningCLI):
         if settings["enable_progress_bar"] is not False:
             callbacks.append(RunProgress())
         plugins = [*as_list(settings["plugins"]), AtomicCheckpointIO()]
-        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+        trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+        use_lean_loop(trainer)
+        return trainer
 
     def how_to_resume(self) -> str:
         """Return what to tell a user who stopped the run."""

@@ -11,7 +11,7 @@ from cnnbench.layers.frozen_norm import freeze_batch_norms
 from cnnbench.models.detection.fpn import FPN, ConvLevels, MaxPoolLevel
 from cnnbench.models.factory import create_model
 
-EXTRA_LEVELS = {None: lambda channels: None, "pool": lambda channels: MaxPoolLevel(), "convs": ConvLevels}
+EXTRA_LEVELS = {"none": lambda channels: None, "pool": lambda channels: MaxPoolLevel(), "convs": ConvLevels}
 
 
 class Backbone(nn.Module):
@@ -75,8 +75,8 @@ def create_backbone(
     in_chans: int = 3,
     strides: Sequence[int] = (4, 8, 16, 32),
     out_indices: Sequence[int] | None = None,
-    fpn_channels: int | None = 256,
-    extra_levels: str | None = None,
+    fpn_channels: int = 256,
+    extra_levels: str = "none",
     frozen_norm: bool = False,
     frozen_norm_eps: float | None = None,
     frozen_stages: int = 0,
@@ -90,8 +90,8 @@ def create_backbone(
         in_chans: Channels of the images.
         strides: Which of its feature maps to take: the last of each stride, in pixels.
         out_indices: These instead, by their number.
-        fpn_channels: Width of the pyramid; None: no pyramid, the maps as they are.
-        extra_levels: Further levels of the pyramid: "pool" (one), "convs" (two) or None.
+        fpn_channels: Width of the pyramid; 0: no pyramid, the maps as they are.
+        extra_levels: Further levels of the pyramid: "pool" (one), "convs" (two) or "none".
         frozen_norm: Keep BatchNorm's statistics, scale and shift as they are.
         frozen_norm_eps: What frozen norms add to the variance instead of their own.
         frozen_stages: Stages from the first, the stem, that are not trained.
@@ -106,8 +106,8 @@ def create_backbone(
     if frozen_norm:
         freeze_batch_norms(body, frozen_norm_eps)
     _freeze_stages(name, body, frozen_stages)
-    if fpn_channels is None:
-        if extra_levels is not None:
+    if fpn_channels == 0:
+        if extra_levels != "none":
             raise UserError(f"extra_levels={extra_levels!r} needs a pyramid: give fpn_channels")
         return Backbone(body)
     if extra_levels not in EXTRA_LEVELS:

@@ -14,6 +14,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
@@ -23,6 +24,7 @@ from cnnbench.models.detection.detector import Detections, Target, checked_targe
 from cnnbench.models.detection.fpn import ConvLevels, MaxPoolLevel
 
 WIDTH = 256  # of torchvision's own pyramids
+GROUPS = 32  # of GroupNorm
 STAGES = 5  # of a ResNet, the stem among them
 EXTRA_LEVELS = {
     type(None): lambda width: None,
@@ -142,6 +144,7 @@ class TorchvisionRetinaNet(RetinaNet):
         num_classes: Classes of objects.
         anchor_sizes: As ours has them.
         aspect_ratios: Of the anchors.
+        group_norm: Let GroupNorm follow each convolution of the heads' towers.
         detections_per_img: At most.
         kwargs: Those that torchvision has by the same name.
     """
@@ -153,6 +156,7 @@ class TorchvisionRetinaNet(RetinaNet):
         *,
         anchor_sizes: Sequence[Sequence[float]] | None = None,
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        group_norm: bool = False,
         detections_per_img: int = 100,
         **kwargs: Any,
     ) -> None:
@@ -162,6 +166,10 @@ class TorchvisionRetinaNet(RetinaNet):
         super().__init__(
             backbone, num_classes, anchor_generator=anchors, detections_per_img=detections_per_img, **kwargs
         )
+        if group_norm:
+            anchors_of_each = self.anchor_generator.num_anchors_per_location()[0]
+            norm = partial(nn.GroupNorm, GROUPS)
+            self.head = RetinaNetHead(backbone.out_channels, anchors_of_each, num_classes, norm_layer=norm)
         self.num_classes = num_classes
 
     def forward(

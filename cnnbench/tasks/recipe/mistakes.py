@@ -28,7 +28,7 @@ def users_mistake(error: BaseException, directory: Path | None, began: bool) -> 
         if isinstance(cause, MisconfigurationException):
             return UserError(_sentence(cause))
         if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS:
-            return UserError(f"cannot write {cause.filename or directory}: {cause.strerror}")
+            return UserError(f"cannot write {cause.filename or directory or 'to the disk'}: {cause.strerror}")
     if not began and isinstance(error, _SETTING_ERRORS) and _raised_in(error).startswith("lightning."):
         return UserError(_sentence(error))
     return None

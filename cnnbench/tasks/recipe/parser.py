@@ -1,6 +1,7 @@
 """The parser of the commands that run a Trainer: an error is one line with the nearest right name."""
 
-from collections.abc import Iterable
+from argparse import ArgumentError, ArgumentParser
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
@@ -84,3 +85,18 @@ class Parser(LightningArgumentParser):
         """Return the dotted name of every option, and the keys that hold a class of the user's choice."""
         names = (option for option in self._option_string_actions if option.startswith("--"))
         return {name.removeprefix("--") for name in names if not name.endswith(("+", ".help"))} | BASES.keys()
+
+
+def configs_first(words: Sequence[str]) -> list[str]:
+    """Return a command's words with its configs before its options: what stands later counts.
+
+    Args:
+        words: The command and what follows it.
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", "-c", action="append", default=[])
+    try:
+        found, others = parser.parse_known_args([*map(str, words[1:])])
+    except ArgumentError:  # no path after --config, which the command's own parser refuses
+        return list(words)
+    return [*words[:1], *(f"--config={config}" for config in found.config), *others]

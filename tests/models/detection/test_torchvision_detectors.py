@@ -18,16 +18,15 @@ SMALL = {
     "retinanet": {"anchor_sizes": [[8, 12], [16, 24], [32, 40], [48, 56], [64, 80]], "score_thresh": 0.3},
 }
 COMMON = {"backbone": "resnet18", "num_classes": 3, "fpn_channels": 16}
+SOURCES = ("cnnbench", "torchvision")
 SIZES = torch.tensor([[96, 128], [70, 100]])
 
 
 def pair(name, **kwargs):
     """Ours and torchvision's with the same random weights, float64."""
-    networks = [create_detector(name, source=source, **COMMON, **SMALL[name], **kwargs).double() for source in SOURCES]
+    arguments = {**COMMON, **SMALL[name], **kwargs}
+    networks = [create_detector(name, source=source, **arguments).double() for source in SOURCES]
     return exchanged(*networks)
-
-
-SOURCES = ("cnnbench", "torchvision")
 
 
 def exchanged(ours, theirs):
@@ -38,18 +37,12 @@ def exchanged(ours, theirs):
     return ours, theirs
 
 
-@pytest.fixture
-def images():
-    return torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-@pytest.fixture
-def targets():
-    boxes = torch.tensor([[4.0, 6, 40, 50], [30, 20, 90, 80], [60, 60, 75, 70]], dtype=torch.float64)
-    return [
-        {"boxes": boxes, "labels": torch.tensor([0, 2, 1])},
-        {"boxes": boxes[1:], "labels": torch.tensor([1, 1])},
-    ]
+IMAGES = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+_BOXES = torch.tensor([[4.0, 6, 40, 50], [30, 20, 90, 80], [60, 60, 75, 70]], dtype=torch.float64)
+TARGETS = [
+    {"boxes": _BOXES, "labels": torch.tensor([0, 2, 1])},
+    {"boxes": _BOXES[1:], "labels": torch.tensor([1, 1])},
+]
 
 
 def trained(network, images, targets, sizes=SIZES):
@@ -69,13 +62,21 @@ def assert_equal(mine, other, tolerance=1e-9):
         )
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_losses_gradients_and_detections_are_torchvisions(name, images, targets):
-    ours, theirs = pair(name)
-    mine, other = (trained(network, images, targets) for network in (ours, theirs))
+def test_towers_with_group_norm_are_torchvisions():
+    ours, theirs = pair("retinanet", group_norm=True, fpn_channels=32)
+    mine, other = (trained(network, IMAGES, TARGETS) for network in (ours, theirs))
+    assert "head.classification_head.conv.3.1.weight" in mine[1]
     assert_equal(mine[0], other[0])
     assert_equal(mine[1], other[1])
-    found = [network.eval()(images, sizes=SIZES) for network in (ours, theirs)]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_losses_gradients_and_detections_are_torchvisions(name):
+    ours, theirs = pair(name)
+    mine, other = (trained(network, IMAGES, TARGETS) for network in (ours, theirs))
+    assert_equal(mine[0], other[0])
+    assert_equal(mine[1], other[1])
+    found = [network.eval()(IMAGES, sizes=SIZES) for network in (ours, theirs)]
     assert all(len(of_image["boxes"]) > 5 for of_image in found[0])
     for mine, other in zip(*found, strict=True):
         assert_equal(mine, other)
@@ -84,10 +85,10 @@ def test_losses_gradients_and_detections_are_torchvisions(name, images, targets)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_losses_without_objects_are_torchvisions_and_finite(name, images, targets):
+def test_losses_without_objects_are_torchvisions_and_finite(name):
     nothing = [{"boxes": torch.zeros(0, 4, dtype=torch.float64), "labels": torch.zeros(0, dtype=torch.int64)}] * 2
     ours, theirs = pair(name)
-    mine, other = (trained(network, images, nothing) for network in (ours, theirs))
+    mine, other = (trained(network, IMAGES, nothing) for network in (ours, theirs))
     assert all(torch.isfinite(loss) for loss in mine[0].values())
     assert_equal(mine[0], other[0])
     assert_equal(mine[1], other[1])
@@ -141,41 +142,57 @@ def test_samples_are_torchvisions_under_one_seed():
 # ---------------------------------------------------------------------- a check that catches nothing proves nothing
 
 
-def without_p6(fpn):
-    fpn.extra_blocks.forward = lambda coarsest: [torch.nn.functional.avg_pool2d(coarsest, 2)]
-
-
-MISTAKES = {
-    "an anchor's ratio is width over height": lambda n: _turn(n.rpn.anchors.cells),
-    "the pyramid's last level is an average": lambda n: without_p6(n.backbone.fpn),
-    "proposals overlap more": lambda n: setattr(n.rpn, "nms_thresh", 0.75),
-    "anchors are matched from 0.65": lambda n: setattr(n.rpn, "fg_iou_thresh", 0.65),
-    "regions are of one level too fine": lambda n: setattr(n.roi_heads, "canonical_size", 112),
-    "offsets of regions are weighted otherwise": lambda n: setattr(n.roi_heads, "bbox_reg_weights", (10, 10, 5, 5.01)),
-    "regions are cut with another number of points": lambda n: setattr(n.roi_heads, "sampling_ratio", 1),
-}
-
-
 def _turn(cells):
     for cell in cells:
         cell.copy_(cell[:, [1, 0, 3, 2]])
 
 
-@pytest.fixture(scope="module")
-def faster_rcnn():
-    return pair("faster_rcnn")
+def _average(fpn):
+    fpn.extra_blocks.forward = lambda coarsest: [torch.nn.functional.avg_pool2d(coarsest, 2)]
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_planted_mistake_shows(mistake, faster_rcnn, images, targets):
-    ours, theirs = (copy.deepcopy(network) for network in faster_rcnn)
-    MISTAKES[mistake](ours)
+def _no_relu(fpn):
+    fpn.extra_blocks.forward = lambda x: [fpn.extra_blocks.p6(x), fpn.extra_blocks.p7(fpn.extra_blocks.p6(x))]
+
+
+MISTAKES = {
+    ("faster_rcnn", "ratios are width over height"): lambda n: _turn(n.rpn.anchors.cells),
+    ("faster_rcnn", "the pyramid's last level is an average"): lambda n: _average(n.backbone.fpn),
+    ("faster_rcnn", "proposals overlap more"): lambda n: setattr(n.rpn, "nms_thresh", 0.75),
+    ("faster_rcnn", "anchors are matched from 0.5"): lambda n: setattr(n.rpn, "fg_iou_thresh", 0.5),
+    ("faster_rcnn", "anchors are sampled otherwise"): lambda n: setattr(n.rpn, "positive_fraction", 0.25),
+    ("faster_rcnn", "regions are of a level too fine"): lambda n: setattr(n.roi_heads, "canonical_size", 112),
+    ("faster_rcnn", "regions' offsets are weighted otherwise"): lambda n: setattr(
+        n.roi_heads, "bbox_reg_weights", (10, 10, 5, 5.01)
+    ),
+    ("faster_rcnn", "regions are cut at fewer points"): lambda n: setattr(n.roi_heads, "sampling_ratio", 1),
+    ("retinanet", "P7 is made without a rectification"): lambda n: _no_relu(n.backbone.fpn),
+    ("retinanet", "what lies between is background"): lambda n: setattr(n, "bg_iou_thresh", 0.5),
+    ("retinanet", "a map's candidates are fewer"): lambda n: setattr(n, "topk_candidates", 20),
+    ("retinanet", "what overlaps by half stays"): lambda n: setattr(n, "nms_thresh", 0.55),
+}
+
+
+def answers(network, images, targets):
+    torch.manual_seed(0)
     with torch.no_grad():
-        losses = []
-        for network in (ours, theirs):
-            torch.manual_seed(0)
-            losses.append(network.train()(images, targets, SIZES))
-    assert any(abs(losses[0][name] - losses[1][name]) > 1e-6 * abs(losses[1][name]) for name in losses[1])
+        losses = network.train()(images, targets, SIZES)
+        return [*losses.values(), *(part for found in network.eval()(images, sizes=SIZES) for part in found.values())]
+
+
+@pytest.fixture(scope="module")
+def right():
+    """For each detector ours, and what torchvision's answers."""
+    pairs = {name: pair(name) for name in SMALL}
+    return {name: (ours, answers(theirs, IMAGES, TARGETS)) for name, (ours, theirs) in pairs.items()}
+
+
+@pytest.mark.parametrize(("name", "mistake"), MISTAKES)
+def test_a_planted_mistake_shows(name, mistake, right):
+    ours, wanted = copy.deepcopy(right[name][0]), right[name][1]
+    MISTAKES[name, mistake](ours)
+    pairs = zip(answers(ours, IMAGES, TARGETS), wanted, strict=True)
+    assert any(mine.shape != other.shape or (mine - other).abs().max() > 1e-6 for mine, other in pairs)
 
 
 # ---------------------------------------------------------------------- weights, and torchvision's from end to end
@@ -220,7 +237,7 @@ WHOLE = {"fasterrcnn_resnet50_fpn": fasterrcnn_resnet50_fpn, "retinanet_resnet50
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WHOLE)
-def test_published_weights_give_what_torchvisions_own_detector_gives(name, tmp_path, monkeypatch, targets):
+def test_published_weights_give_what_torchvisions_own_detector_gives(name, tmp_path, monkeypatch):
     state = WHOLE[name](weights=None, weights_backbone=None).state_dict()
     randomise(state, seed=0)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -234,12 +251,13 @@ def test_published_weights_give_what_torchvisions_own_detector_gives(name, tmp_p
         else (WHOLE[name](weights="COCO_V1", **as_it_is))
     )
     theirs, ours = theirs.double(), create_detector(name, pretrained=True).double()
+    theirs.transform.torch_choice = lambda sizes: sizes[0]  # of one size it would draw too, and shift what is sampled
 
     images = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    mine, gradients = trained(ours, images, targets, sizes=None)
+    mine, gradients = trained(ours, images, TARGETS, sizes=None)
     shift = int(name.startswith("faster"))  # its first class is the background
     torch.manual_seed(0)
-    wanted = [{"boxes": target["boxes"], "labels": target["labels"] + shift} for target in targets]
+    wanted = [{"boxes": target["boxes"], "labels": target["labels"] + shift} for target in TARGETS]
     losses = theirs.train()(list(images), wanted)
     sum(losses.values()).backward()
     assert abs(sum(mine.values()) - sum(losses.values())) < 1e-6  # its objectness is float32

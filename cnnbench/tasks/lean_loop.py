@@ -1,0 +1,217 @@
+"""Lightning's loop over the batches of an epoch, without the calls of it that do nothing.
+
+In each step Lightning calls some twenty hooks of every callback, of the task and of the strategy, most of which are
+the empty ones that they inherit, and makes for each a name, a context and a line for the debug log. That takes longer
+than the step of a small network. Here the hooks that somebody has written are found once an epoch, and only these are
+called: in Lightning's order, with its arguments and under its names. How a batch is counted, validated after, saved
+and logged stays Lightning's own, and so does all of a run that has a profiler, optimises by hand, or whose steps take
+the iterator of the loader.
+"""
+
+from collections import OrderedDict
+from operator import is_not
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher, _profile_nothing
+from lightning.pytorch.loops.optimization.automatic import Closure, ClosureResult, _AutomaticOptimization
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.profilers import PassThroughProfiler
+from torch import Tensor
+from torch.optim import Optimizer
+
+from cnnbench.callbacks.profile import NoProfiler
+from cnnbench.tasks.written_hooks import WrittenHooks
+
+
+def use_lean_loop(trainer: Trainer) -> None:
+    """Let a Trainer that has not begun train by the loop of this module, and time nothing unless it is asked to."""
+    if type(trainer.profiler) is PassThroughProfiler:
+        trainer.profiler = NoProfiler()
+    former = trainer.fit_loop.epoch_loop
+    trainer.fit_loop.epoch_loop = LeanEpochLoop(trainer, former.min_steps, former.max_steps)
+
+
+class LeanEpochLoop(_TrainingEpochLoop):
+    """The loop over the batches of an epoch, which calls the hooks that somebody has written."""
+
+    _hooks: WrittenHooks | None = None  # None: the running epoch is Lightning's
+
+    def __init__(self, trainer: Trainer, min_steps: int | None = None, max_steps: int = -1) -> None:
+        super().__init__(trainer, min_steps, max_steps)
+        self.automatic_optimization = _LeanOptimization(trainer)
+
+    def run(self, data_fetcher: _DataFetcher) -> None:
+        """Train on the batches of an epoch."""
+        usual = isinstance(self.trainer.profiler, PassThroughProfiler)
+        usual &= self.trainer.lightning_module.automatic_optimization
+        if not usual or isinstance(data_fetcher, _DataLoaderIterDataFetcher):
+            super().run(data_fetcher)
+            return
+        self._hooks = self.automatic_optimization.hooks = WrittenHooks(self.trainer)
+        self._published = []
+        try:
+            super().run(data_fetcher)
+        finally:
+            self._hooks = self.automatic_optimization.hooks = None
+
+    def advance(self, data_fetcher: _DataFetcher) -> None:
+        """Train on a batch.
+
+        Raises:
+            StopIteration: The task's `on_train_batch_start` has ended the epoch.
+        """
+        if self._hooks is None or self.restarting:
+            super().advance(data_fetcher)
+            return
+        trainer, hooks, progress = self.trainer, self._hooks, self.batch_progress
+        if self.val_loop.restarting:
+            self.val_loop.restarting = False
+        if hooks.ask_for_sigterm:
+            self._broadcast_sigterm_tensor()
+        batch, _, _ = next(data_fetcher)
+        batch_idx = self.batch_idx + 1
+        progress.is_last_batch = data_fetcher.done
+        batch = hooks.on_device(trainer.precision_plugin.convert_input(batch))
+        progress.increment_ready()
+        self._begin_logging(batch)
+        ends, outputs = self._train_on(batch, batch_idx)
+        progress.increment_processed()
+        self.update_lr_schedulers("step", update_plateau_schedulers=False)
+        if self._num_ready_batches_reached():
+            self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        if ends:
+            raise StopIteration
+        hooks.of_both("on_train_batch_end", outputs, batch, batch_idx)
+        self._publish()
+        progress.increment_completed()
+        every = trainer.log_every_n_steps
+        if trainer.should_stop or trainer.fast_dev_run or (every and (self._batches_that_stepped + 1) % every == 0):
+            trainer._logger_connector.update_train_step_metrics()
+
+    def _train_on(self, batch: Any, batch_idx: int) -> tuple[bool, dict[str, Any] | None]:
+        """Return whether the epoch ends before this batch, and what its step puts out."""
+        if batch is None:
+            self._warning_cache.warn("the training data has a batch that is None, which is left out")
+            return False, None
+        if self._hooks.on_train_batch_start(batch, batch_idx) == -1:
+            self.batch_progress.increment_by(0, is_last_batch=True)
+            return True, None
+        self.batch_progress.increment_started()
+        arguments = OrderedDict(batch=batch)
+        if self._hooks.step_takes_index:
+            arguments["batch_idx"] = batch_idx
+        return False, self.automatic_optimization.run(self.trainer.optimizers[0], batch_idx, arguments)
+
+    def _begin_logging(self, batch: Any) -> None:
+        """Do what Lightning's `on_batch_start` does, which looks up these results again for each thing."""
+        connector, results = self.trainer._logger_connector, self._results
+        connector._first_loop_iter = connector._first_loop_iter is None
+        results.batch, results.batch_size, results.dataloader_idx = batch, None, None
+
+    def _publish(self) -> None:
+        """Hand on what was logged, where it is not what was handed on after the batch before."""
+        logged = [metric._forward_cache for metric in self._results.values()]
+        if len(logged) != len(self._published) or any(map(is_not, logged, self._published)):
+            self.trainer._logger_connector.on_batch_end()
+            self._published = logged
+        self._results.batch = self._results.batch_size = None
+
+    # ------------------------------------------------------------------ what is asked for often, answered sooner
+
+    @property
+    def global_step(self) -> int:
+        """Number of updates."""
+        if self._hooks is None:
+            return super().global_step
+        return self.automatic_optimization.optim_progress.optimizer.step.total.completed
+
+    def on_run_start(self, data_fetcher: _DataFetcher) -> None:
+        """Begin an epoch."""
+        super().on_run_start(data_fetcher)
+        if self._hooks is not None:
+            data_fetcher._start_profiler = data_fetcher._stop_profiler = _profile_nothing
+
+    def update_lr_schedulers(self, interval: str, update_plateau_schedulers: bool) -> None:
+        """Set the learning rates, where there is a schedule of this kind."""
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval != interval or config.reduce_on_plateau != update_plateau_schedulers:
+                continue
+            if self._hooks is None or update_plateau_schedulers or interval == "epoch":
+                super().update_lr_schedulers(interval, update_plateau_schedulers)
+            elif not self._should_accumulate() and self.batch_progress.current.ready % config.frequency == 0:
+                self.scheduler_progress.increment_ready()
+                self._hooks.of_itself("lr_scheduler_step", config.scheduler, None)
+                self.scheduler_progress.increment_completed()
+            return  # Lightning's has one schedule where it optimises by itself
+
+    def _should_accumulate(self) -> bool:
+        return self.trainer.accumulate_grad_batches != 1 and super()._should_accumulate()
+
+    def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
+        trainer, counted = self.trainer, self.batch_progress.current
+        if self._hooks is not None and trainer._val_check_time_interval is None and not trainer.should_stop:
+            if trainer.check_val_every_n_epoch is None:
+                counted = self.batch_progress.total
+            if trainer.val_check_batch != float("inf") and counted.ready % trainer.val_check_batch != 0:
+                return False
+        self._published = []  # a validation hands on, too
+        return super()._should_check_val_fx(data_fetcher)
+
+
+class _LeanOptimization(_AutomaticOptimization):
+    """Forward, backward and update of a batch."""
+
+    hooks: WrittenHooks | None = None  # None: the running epoch is Lightning's
+
+    def run(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict) -> dict[str, Any]:
+        """Compute the gradients of a batch, update the weights where a step ends, and return the loss."""
+        hooks, trainer = self.hooks, self.trainer
+        if hooks is None or not hooks.are_around_torch_alone or self._skip_backward:
+            return super().run(optimizer, batch_idx, kwargs)
+        results: list[ClosureResult] = []
+
+        def update_closure() -> Tensor | None:
+            results.append(self._forward_and_backward(optimizer, batch_idx, kwargs))
+            hooks.of_both("on_before_optimizer_step", optimizer)
+            clip = {name: getattr(trainer, name) for name in ("gradient_clip_val", "gradient_clip_algorithm")}
+            hooks.of_itself("configure_gradient_clipping", optimizer, **clip)
+            return results[-1].loss
+
+        if trainer.fit_loop._should_accumulate():
+            results.append(self._forward_and_backward(optimizer, batch_idx, kwargs))
+        else:
+            self.optim_progress.optimizer.step.increment_ready()
+            hooks.under("optimizer_step", optimizer.step, closure=update_closure)
+            self.optim_progress.optimizer.step.increment_completed()
+        return {} if results[-1].loss is None else results[-1].asdict()
+
+    @torch.enable_grad()
+    def _forward_and_backward(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict) -> ClosureResult:
+        accumulated = self.trainer.accumulate_grad_batches
+        output = self.hooks.under("training_step", self.hooks.training_step, *kwargs.values())
+        if isinstance(output, Tensor) and accumulated == 1:
+            result = ClosureResult(output)  # which Lightning divides by 1, there and back
+        else:
+            result = ClosureResult.from_training_step_output(output, accumulated)
+        if result.closure_loss is None:
+            Closure.warning_cache.warn("`training_step` has returned None: the batch is left out")
+        if batch_idx % accumulated == 0:
+            self._zero_grad(batch_idx, optimizer)
+        if result.closure_loss is not None:
+            self.hooks.under("backward", self._backward, result.closure_loss)
+        return result
+
+    def _zero_grad(self, batch_idx: int, optimizer: Optimizer) -> None:
+        progress = self.optim_progress.optimizer.zero_grad
+        progress.increment_ready()
+        self.hooks.of_both("on_before_zero_grad", optimizer)
+        progress.increment_started()
+        self.hooks.of_itself("optimizer_zero_grad", self.trainer.current_epoch, batch_idx, optimizer)
+        progress.increment_completed()
+
+    def _backward(self, loss: Tensor) -> None:
+        self.hooks.of_both("on_before_backward", loss)
+        self.trainer.lightning_module.backward(loss)
+        self.hooks.of_both("on_after_backward")
