@@ -12,15 +12,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from cnnbench.errors import UserError
 from cnnbench.layers import ConvNormAct
-from cnnbench.models.factory import create_model
+from cnnbench.models.factory import create_model, pretrained_cfg
 from cnnbench.models.segmentation.registry import SegmenterInfo, register_segmenter
 from cnnbench.models.segmentation.segmenter import Segmenter
 from cnnbench.models.segmentation.unet import PAPER
 
+_ANY_SIZE = {"dynamic_img_size", "strict_img_size"}  # arguments of timm's transformers, with which they take all sizes
 _DEPTHS = 4  # of a vision transformer, that are looked at
 
 
@@ -165,7 +167,11 @@ def create_encoder_unet(
                 [info["reduction"] for info in create_model(backbone, **options).feature_info.info]
             )
     encoder = create_model(backbone, pretrained=pretrained_backbone, out_indices=tuple(out_indices), **options)
-    return EncoderUNet(encoder, num_classes, in_chans, decoder_channels)
+    network = EncoderUNet(encoder, num_classes, in_chans, decoder_channels)
+    published = pretrained_cfg(backbone, backbone_source)
+    if published["fixed_input_size"] and not _ANY_SIZE & options.keys():
+        network.fixed_size = to_2tuple(options.get("img_size", published["input_size"][1:]))
+    return network
 
 
 def _chosen_maps(strides: Sequence[int]) -> list[int]:

@@ -19,9 +19,11 @@ class Segmenter(nn.Module):
 
     Attributes:
         border: Pixels of each edge of the image for which there are no logits.
+        fixed_size: Height and width of the only images that `logits` takes; None: it takes others too.
     """
 
     border = 0
+    fixed_size: tuple[int, int] | None = None
 
     def __init__(self, num_classes: int, in_chans: int, stride: int) -> None:
         super().__init__()
@@ -36,18 +38,28 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, num_classes, H, W) of images (B, in_chans, H, W).
 
-        Sides that `stride` does not divide are continued by their last pixels, and the logits of those are cut off.
+        Sides that `stride` does not divide, or that are shorter than `fixed_size`, are continued by their last pixels,
+        and the logits of those are cut off.
 
         Raises:
-            UserError: The images have other channels.
+            UserError: The images have other channels, or are larger than `fixed_size`.
         """
         self.check_channels(images)
         height, width = images.shape[-2:]
-        return self.logits(to_multiple(images, self.stride))[..., :height, :width]
+        images = to_multiple(images, self.stride) if self.fixed_size is None else self._to_fixed_size(images)
+        return self.logits(images)[..., :height, :width]
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the smallest height and width of an image with logits for so many pixels in its middle."""
         return height, width
+
+    def _to_fixed_size(self, images: Tensor) -> Tensor:
+        below, right = (own - given for own, given in zip(self.fixed_size, images.shape[-2:], strict=True))
+        if below < 0 or right < 0:
+            given, own = ("x".join(map(str, size)) for size in (images.shape[-2:], self.fixed_size))
+            what_now = f"give img_size among backbone_args, or evaluate by tiles: tile {min(self.fixed_size)}"
+            raise UserError(f"images of {given} pixels are larger than the backbone takes, {own}: {what_now}")
+        return F.pad(images, (0, right, 0, below), mode="replicate") if below or right else images
 
     def check_channels(self, images: Tensor) -> None:
         """Refuse images of another number of channels."""

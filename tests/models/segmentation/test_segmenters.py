@@ -1,6 +1,7 @@
 """Segmenters: the paper's sizes, any image, any encoder, twins over timm's, tiles like whole images."""
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
@@ -98,6 +99,30 @@ def test_the_twin_over_timms_encoder_is_equal(backbone):
     assert own.shape == (2, 5, size, size)
     assert (own - reference).norm() <= 1e-10 * reference.norm()
     assert reference.std() > 1e-3
+
+
+def test_a_resnets_way_up_is_that_of_segmentation_models_pytorch():
+    """The same tensors in the same order, and the same logits."""
+    ours = warmed(create_segmenter("unet_encoder", backbone="resnet18", num_classes=5))
+    theirs = smp.Unet("resnet18", encoder_weights=None, classes=5).double().eval()
+    own, other = ours.state_dict(), theirs.state_dict()
+    assert [value.shape for value in own.values()] == [value.shape for value in other.values()]
+    theirs.load_state_dict(dict(zip(other, own.values(), strict=True)))
+    images = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-10, atol=1e-12)
+
+
+def test_a_transformer_of_one_size_takes_smaller_images_and_larger_ones_by_tiles():
+    options = {"backbone": "vit_tiny_patch16_224", "num_classes": 2, "backbone_args": {"img_size": 64}}
+    network = create_segmenter("unet_encoder", **options).eval()
+    with torch.no_grad():
+        assert network(torch.randn(1, 3, 40, 64)).shape == (1, 2, 40, 64)
+        assert tiled(network, torch.randn(1, 3, 40, 100), 64).shape == (1, 2, 40, 100)
+    with pytest.raises(
+        UserError, match="images of 40x100 pixels are larger than the backbone takes, 64x64: give img_size"
+    ):
+        network(torch.randn(1, 3, 40, 100))
 
 
 def test_each_map_of_the_encoder_is_looked_at():
