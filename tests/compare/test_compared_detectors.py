@@ -42,6 +42,7 @@ def test_a_detector_equals_torchvisions_in_losses_detections_gradients_draws_and
     assert cost.ours.macs == cost.theirs.macs > 0 and cost.ours.parameters == cost.theirs.parameters
 
 
+@pytest.mark.slow
 def test_a_mistake_that_only_the_losses_show_is_found():
     found = check_parity(Side("mistaken", mistaken, SIZE), small("retinanet", "torchvision"), SIZE)
     assert not found.passed and found.max_relative_error.logits > 1e-6

@@ -98,7 +98,7 @@ class YOLO(Detector):
         *,
         anchors: Sequence[Sequence[float]] = COCO_ANCHORS,
         ratio: float = 4.0,
-        loss_weights: Sequence[float] = (0.05, 1.0, 0.5),
+        loss_weights: Sequence[float] = (0.05, 1.0, 1.0),
         score_thresh: float = 0.01,
         nms_thresh: float = 0.5,
         max_candidates: int = 1000,
