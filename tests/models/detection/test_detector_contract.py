@@ -142,10 +142,10 @@ def test_half_precision_keeps_losses_and_boxes_in_float32(name, detectors):
     [
         ("resnet18", "timm"),
         ("mobilenetv2_050", "cnnbench"),
-        ("densenet121", "cnnbench"),
+        pytest.param("densenet121", "cnnbench", marks=pytest.mark.slow),
         ("convnext_atto", "timm"),
-        ("vgg11", "cnnbench"),
-        ("swin_tiny_patch4_window7_224", "timm"),
+        pytest.param("vgg11", "cnnbench", marks=pytest.mark.slow),
+        pytest.param("swin_tiny_patch4_window7_224", "timm", marks=pytest.mark.slow),
     ],
 )
 def test_any_classifier_is_a_backbone(backbone, source):
