@@ -4,10 +4,11 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 from cnnbench.compare.cost import measure_cost
 from cnnbench.compare.detectors import compared_detector
-from cnnbench.compare.parity import check_parity
+from cnnbench.compare.parity import check_parity, compare_networks, images
 from cnnbench.compare.probe import check_comparable
 from cnnbench.compare.sides import Side, reference_of, side
 from cnnbench.errors import UserError
@@ -30,7 +31,8 @@ def mistaken():
     return network
 
 
-@pytest.mark.parametrize("name", ["retinanet", pytest.param("faster_rcnn", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONS)
 def test_a_detector_equals_torchvisions_in_losses_detections_gradients_draws_and_cost(name):
     ours, theirs = small(name, "cnnbench"), small(name, "torchvision")
     check_comparable(ours, theirs, SIZE)
@@ -46,6 +48,26 @@ def test_a_detector_equals_torchvisions_in_losses_detections_gradients_draws_and
 def test_a_mistake_that_only_the_losses_show_is_found():
     found = check_parity(Side("mistaken", mistaken, SIZE), small("retinanet", "torchvision"), SIZE)
     assert not found.passed and found.max_relative_error.logits > 1e-6
+
+
+class Bounded(nn.Module):
+    """An exponential behind a bound that no image reaches, as in the decoding of boxes."""
+
+    def __init__(self, bound):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.bound = bound
+
+    def forward(self, x):
+        x = self.conv(x)
+        return torch.exp(x if self.bound is None else x.clamp(max=self.bound))
+
+
+@pytest.mark.parametrize(("bound", "equal"), [(30.0, True), (31.0, False), (None, False)])
+def test_a_bound_that_is_never_met_is_compared_and_does_not_confuse(bound, equal):
+    found = compare_networks(Bounded(bound), Bounded(30.0), images((3, 8, 8)))
+    assert found.passed is equal
+    assert equal or "they part beyond what these images excite" in found.first_divergence.cause
 
 
 def test_names_of_detectors_are_sides():
