@@ -81,7 +81,7 @@ def test_a_checkpoint_alone_predicts_a_folder_of_images(fitted, run, write_photo
 
 def test_a_classifier_takes_no_masks_and_a_segmenter_no_labels(mistake, configs):
     recipe = ("fit", "--config", configs / "segmentation/unet_digits.yaml")
-    few = ("--data.batch_size", 4, "--trainer.max_epochs", 1)
+    few = ("--data.batch_size", 4, "--trainer.max_epochs", 1, "--model.class_weights", "null")
     assert "DigitsDataModule has no masks for SegmentationTask" in mistake(*recipe, "--data", "DigitsDataModule", *few)
     assert "in_chans 4 of the model contradicts" in mistake(*recipe, "--model.in_chans", 4)
     assert "unknown loss 'dise'; did you mean 'dice'" in mistake(*recipe, "--model.losses", "{dise: 1}")
