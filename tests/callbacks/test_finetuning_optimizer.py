@@ -97,6 +97,7 @@ torch.save(task.network.state_dict(), f"{path}/{trainer.global_rank}.pth")
 """
 
 
+@pytest.mark.slow
 def test_the_processes_of_a_run_unfreeze_together(tmp_path, weights):
     """DDP averages the gradients of what needed one when it was created; what unfreezes later must be among them."""
     (tmp_path / "program.py").write_text(TWO_PROCESSES)

@@ -252,6 +252,7 @@ def test_runs_of_one_process_are_apart(tmp_path, offline_run):
         assert curve(run.log.history, "train/loss") == curve(run.metrics, "train/loss")
 
 
+@pytest.mark.slow
 def test_two_processes_at_a_terminal_ask_nothing_and_track_one_run(tmp_path):
     """Asked to be online without a login, at a terminal, wandb itself would prompt for a key."""
     ours, theirs = pty.openpty()

@@ -151,6 +151,7 @@ def test_lightning_starts_the_processes_and_one_of_them_speaks(launched):
     assert torch.load(checkpoint, weights_only=True)["global_step"] in (5, 10)  # 79 images, 2 x 8 a step
 
 
+@pytest.mark.slow
 def test_two_nodes_under_torchrun_train_as_two_processes_of_one(launched, tmp_path, configs, sets):
     root, port = tmp_path / "runs", free_port()
     recipe = ("--config", configs / "mnist/lenet5.yaml", *of(sets[37]), "--trainer.default_root_dir", root)

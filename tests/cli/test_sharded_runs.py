@@ -66,6 +66,7 @@ def assert_alike(ours, theirs, tolerance=1e-4):
         assert mine == pytest.approx(other, rel=tolerance)
 
 
+@pytest.mark.slow
 def test_it_learns_what_ddp_learns(runs):
     assert_alike(metrics(runs["fsdp2"]), metrics(runs["ddp"]))
     norms = [row["train/grad_norm"] for row in metrics(runs["ddp"]) if "train/grad_norm" in row]
@@ -81,6 +82,7 @@ def structure(value):
     return [structure(entry) for entry in value] if isinstance(value, list) else type(value)
 
 
+@pytest.mark.slow
 def test_its_checkpoint_is_ddps(runs):
     ours, theirs = (torch.load(runs[way] / "checkpoints/last.ckpt", weights_only=True) for way in ("fsdp2", "ddp"))
     for key in ("state_dict", "optimizer_states", "hyper_parameters"):
@@ -92,10 +94,12 @@ def test_its_checkpoint_is_ddps(runs):
         torch.testing.assert_close(mine["exp_avg"], other["exp_avg"], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_each_goes_on_from_the_others_checkpoint(runs):
     assert_alike(metrics(runs["on fsdp2"]), metrics(runs["on ddp"]), tolerance=1e-3)
 
 
+@pytest.mark.slow
 def test_one_process_evaluates_what_two_have_trained(runs, command):
     directory = runs["fsdp2"]
     words = ("--config", directory / "config.yaml", "--ckpt_path", directory / "checkpoints/last.ckpt")
