@@ -8,8 +8,7 @@ from torch import Tensor
 from cnnbench.compare.timing import LEAST_ROUNDS
 from cnnbench.compare.workload import NotEnoughMemoryError, with_enough_memory
 
-OVERTIME = 2  # a contest may take so many times the seconds that it is given, before it gets fewer images
-LONGEST = 4  # and so many times with the fewest, before it gets smaller ones
+LONGEST = 3  # times the seconds that it is given may a contest take with the fewest images, before it gets smaller ones
 _log = logging.getLogger(__name__)
 
 
@@ -31,7 +30,7 @@ def affordable(
         NotEnoughMemoryError: A single image is too many.
     """
     for wanted in choices:
-        number, needed = _most(wanted, fewest, seconds_a_round, OVERTIME * seconds)
+        number, needed = _most(wanted, fewest, seconds_a_round, seconds)
         if needed <= LONGEST * seconds:
             break
     found = wanted[:number]

@@ -12,6 +12,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from cnnbench.compare.memory_processes import keep_spares
 from cnnbench.compare.pair import BUILDING, RUNS, Tell, compare_specs, sides_of
 from cnnbench.compare.result import Comparison
 from cnnbench.compare.settings import Settings
@@ -129,6 +130,8 @@ def _work(
     """Compare, and send what is done and known by then."""
     os.setsid()  # Ctrl-C is for the command alone, which ends this whole group
     os.dup2(2, 1)  # standard output is for the report
+    if "memory" in settings.checks and settings.device == "cpu":
+        keep_spares(2)  # while there are no threads, which do not outlive a fork
     threading.Thread(target=_end_with_the_command, args=(connection,), daemon=True).start()
     last = [BUILDING, begun or Comparison(pair.model, pair.against or "")]
 

@@ -2,19 +2,12 @@
 
 On CUDA the allocator knows. A CPU has nobody to ask but the kernel, and what a process holds depends on all that it did
 before: so each side gets a process of its own, and what is reported is the largest resident set (VmHWM) of two steps,
-the second with the optimiser's state in place, less what was resident before the network was built. By itself the C
-library keeps what is freed, in amounts that vary from run to run. Told by `MALLOC` to map every larger block by itself
-and to return it at once, resident memory follows what is alive.
+the second with the optimiser's state in place, less what was resident before the network was built.
 """
 
 import gc
-import os
 import pickle
 import re
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,31 +18,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from cnnbench.compare.memory_processes import measuring_process
 from cnnbench.compare.result import Memory
 from cnnbench.compare.settings import Settings
 from cnnbench.compare.sides import Side
 from cnnbench.compare.workload import (
     Workload,
     build_seeded,
-    not_enough_memory,
     random_images,
     threads,
     with_enough_memory,
 )
 from cnnbench.errors import UserError, first_line
 
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 STEPS = 2
 PROC = Path("/proc/self")
 Size = tuple[int, int, int]
-# Paths first: the network's module may be found by them only.
-CHILD = """
-import pickle, sys
-with open(sys.argv[1], "rb") as file:
-    sys.path[:] = pickle.load(file)
-    from cnnbench.compare.memory import answer
-    answer(file, sys.argv[2])
-"""
 
 
 def measure_memory(ours: Side, theirs: Side, size: Size, settings: Settings) -> Memory:
@@ -107,7 +91,8 @@ def _in_other_processes(sides: Sequence[Side], size: Size, settings: Settings) -
     settings = replace(settings, threads=settings.threads or torch.get_num_threads())
     jobs = [_job(side, size, settings) for side in sides]
     with ExitStack() as stack:
-        processes = [stack.enter_context(_Process(side.label, job)) for side, job in zip(sides, jobs, strict=True)]
+        named = zip(sides, jobs, strict=True)
+        processes = [stack.enter_context(measuring_process(side.label, job)) for side, job in named]
         return [process.measured(settings.batch_size) for process in processes]
 
 
@@ -118,46 +103,6 @@ def _job(side: Side, size: Size, settings: Settings) -> bytes:
         raise _unsendable(side, error) from error
 
 
-class _Process:
-    """A process that imports what it needs at once, and measures when it is told to."""
-
-    def __init__(self, label: str, job: bytes) -> None:
-        self.label, self.job = label, job
-
-    def __enter__(self) -> "_Process":
-        self._directory = tempfile.TemporaryDirectory()
-        asked, self._answered = (Path(self._directory.name, name) for name in ("asked", "answered"))
-        asked.write_bytes(pickle.dumps([str(Path(path).absolute()) for path in sys.path]) + self.job)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(asked), str(self._answered)],
-            env=os.environ | MALLOC,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._directory.cleanup()
-
-    def measured(self, batch_size: int) -> int:
-        """Return the bytes, or raise what the process could not do."""
-        _, said = self._process.communicate("measure\n")
-        if self._answered.exists():
-            found = pickle.loads(self._answered.read_bytes())
-            if isinstance(found, UserError):
-                raise found
-            return found
-        code = self._process.returncode
-        if code == -signal.SIGKILL:  # as the kernel does when memory runs out
-            raise not_enough_memory(self.label, batch_size)
-        last = (said.strip().splitlines() or ["it said nothing"])[-1]
-        raise UserError(f"{self.label} ended its process with exit code {code}: {last}")
-
-
 def _unsendable(side: Side, error: Exception) -> UserError:
     return UserError(
         f"{side.label} cannot be sent to another process to measure its memory: {first_line(error)}; "
@@ -165,8 +110,8 @@ def _unsendable(side: Side, error: Exception) -> UserError:
     )
 
 
-def answer(file: Any, path: str) -> None:
-    """Measure in this process, for another one, when that says so on standard input.
+def answer(file: Any, path: str | Path) -> None:
+    """Measure in this process, for another one.
 
     Args:
         file: To read the side, the image size and the settings from.
@@ -174,7 +119,6 @@ def answer(file: Any, path: str) -> None:
     """
     try:
         received = _received(file)
-        sys.stdin.readline()  # the other side may be measuring
         found: int | UserError = _measured(*received)
     except UserError as error:
         found = error

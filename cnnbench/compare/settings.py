@@ -31,7 +31,7 @@ class Settings:
         seed: Of weights, images and the order of timing.
         threads: Of torch on a CPU; None: as torch has them.
         seconds: To time forward for, and the train step as long again. A network that cannot be timed 7 times in
-            twice that gets fewer images at a time, and where even the fewest take over four times that, smaller ones.
+            that gets fewer images at a time, and where even the fewest take over three times that, smaller ones.
         config: Recipe of the training duel.
         seeds: Number of training duels, with the seeds `seed`, `seed` + 1, ...
         steps: Optimiser steps of a duel; None: as the recipe says.

@@ -1,5 +1,6 @@
 """Which of two networks is faster, as far as the machine can tell."""
 
+import math
 import time
 from copy import deepcopy
 from functools import partial
@@ -8,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cnnbench.compare.affordable import affordable
+from cnnbench.compare.affordable import LONGEST, affordable
 from cnnbench.compare.contest import contest
 from cnnbench.compare.result import Speed
 from cnnbench.compare.served import measure_served
 from cnnbench.compare.settings import Settings
 from cnnbench.compare.sides import Side
+from cnnbench.compare.timing import LEAST_ROUNDS
 from cnnbench.compare.workload import Workload, build_seeded, random_images, threads
 
 Size = tuple[int, int, int]
@@ -23,8 +25,8 @@ def measure_speed(ours: Side, theirs: Side, size: Size, settings: Settings, *, s
     """Time forward and train step of both sides in turns, with theirs against its own copy as a control.
 
     A train step is forward, backward from the sum of all outputs' losses, and an update by SGD with momentum. Where
-    memory is not enough, or 7 rounds would take over twice `settings.seconds`, fewer images are taken at a time, and
-    smaller ones where the fewest would take over four times the seconds: the result has their number and size, and a
+    memory is not enough, or 7 rounds would take longer than `settings.seconds`, fewer images are taken at a time, and
+    smaller ones where the fewest would take over three times the seconds: the result has their number and size, and a
     warning is logged.
 
     Args:
@@ -49,7 +51,8 @@ def measure_speed(ours: Side, theirs: Side, size: Size, settings: Settings, *, s
         choices = [random_images(one, settings) for one in dict.fromkeys((size, smaller or size))]
         contestants = _contestants((ours.label, theirs.label), networks, choices[0][:1], settings)
         kinds = ("forward", "train_step") if all(one.optimizer for one in contestants) else ("forward",)
-        measure = partial(_seconds_a_round, contestants, kinds[-1])
+        hopeless = math.inf if settings.compile else 2 * LONGEST * settings.seconds / LEAST_ROUNDS
+        measure = partial(_seconds_a_round, contestants, kinds[-1], hopeless)
         images = affordable(choices, _fewest(networks), measure, settings.seconds, ours.label)
         contests = {kind: contest(contestants, kind, settings) for kind in kinds}
         served, served_contest = measure_served(*contestants[:2], settings) if settings.served else (None, None)
@@ -73,13 +76,18 @@ def _contestants(
     return [Workload(label, network, images, settings) for label, network in named]
 
 
-def _seconds_a_round(contestants: list[Workload], kind: str, images: Tensor) -> float:
-    """Give all the images, and time one round."""
+def _seconds_a_round(contestants: list[Workload], kind: str, hopeless: float, images: Tensor) -> float:
+    """Give all the images, and time one round; where the first run shows that it takes over `hopeless`, guess it."""
     torch.compiler.reset()  # else it compiles for any number of images
     for one in contestants:
         one.images = one.prepared(images)
+    for one in contestants:
         for tried in dict.fromkeys(("forward", kind)):
+            start = time.perf_counter()
             one.try_once(tried)
+            guessed = len(contestants) * (time.perf_counter() - start)
+            if guessed > hopeless:
+                return guessed
     start = time.perf_counter()
     for one in contestants:
         one.try_once(kind)

@@ -1,17 +1,22 @@
 """Peak memory of a training step, in processes of their own."""
 
+import io
 import logging
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_all_start_methods, get_context
 
 import pytest
 import torch
 from torch import nn
 
+from cnnbench.compare.apart import PRELOADED
 from cnnbench.compare.memory import measure_memory
+from cnnbench.compare.memory_processes import keep_spares
 from cnnbench.compare.settings import Settings
 from cnnbench.compare.sides import Side, side
 from cnnbench.errors import UserError
@@ -57,7 +62,31 @@ class Crashes(Wide):
         os._exit(3)
 
 
-def test_activations_are_what_is_measured():
+def with_spares(one, other, settings):
+    """Measure by processes that were forked early on; return the result, and what was logged."""
+    keep_spares(2)
+    logged = io.StringIO()
+    logging.getLogger("cnnbench").addHandler(logging.StreamHandler(logged))
+    return measure_memory(one, other, IMAGE, settings), logged.getvalue()
+
+
+@pytest.fixture(scope="module")
+def clean_process():
+    """A function that calls another in a process that has computed nothing, as that of a pair is at first."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
+        yield lambda function, *args: pool.submit(function, *args).result()
+
+
+@pytest.mark.skipif("forkserver" not in get_all_start_methods(), reason="nothing is forked here")
+def test_spare_processes_measure_activations(clean_process):
+    memory, _ = clean_process(with_spares, Side("wide", wide_60), Side("wider", wide_120), SETTINGS)
+    assert memory.theirs - memory.ours == pytest.approx(60 * 8 * 3 * 64 * 64 * 4, rel=0.1)
+
+
+@pytest.mark.slow
+def test_new_processes_measure_activations():
     memory = measure_memory(Side("wide", wide_60), Side("wider", wide_120), IMAGE, SETTINGS)
     activation = 8 * 3 * 64 * 64 * 4
     assert memory.theirs - memory.ours == pytest.approx(60 * activation, rel=0.1)
@@ -73,11 +102,13 @@ def test_weights_gradients_and_momentum_count():
     assert memory.ratio == pytest.approx(1, abs=0.02)
 
 
-def test_a_kill_is_a_lack_of_memory(caplog):
-    with caplog.at_level(logging.WARNING):
-        memory = measure_memory(Side("limited", Limited), Side("wide", wide_60), IMAGE, replace(SETTINGS, batch_size=4))
+@pytest.mark.skipif("forkserver" not in get_all_start_methods(), reason="nothing is forked here")
+def test_a_kill_is_a_lack_of_memory(clean_process):
+    """The first is of a spare process, and new ones measure then."""
+    settings = replace(SETTINGS, batch_size=4)
+    memory, logged = clean_process(with_spares, Side("limited", Limited), Side("wide", wide_60), settings)
     assert memory.batch_size == 2
-    assert "there is not enough memory to run limited on 4 images at a time: trying 2" in caplog.text
+    assert "there is not enough memory to run limited on 4 images at a time: trying 2" in logged
 
 
 def test_a_crash_is_told(capfd):

@@ -135,13 +135,13 @@ def test_it_stops_when_its_seconds_are_over(clock):
 def test_too_slow_for_its_time_gets_fewer_images(clock, caplog):
     with caplog.at_level(logging.WARNING):
         found = compared(lambda: Waits(clock, 0, an_image=0.1), batch_size=32)
-    assert (found.batch_size, found.image_size) == (4, 4)  # 7 rounds of 3 x 0.1 s an image in at most 10 s
+    assert (found.batch_size, found.image_size) == (2, 4)  # 7 rounds of 3 x 0.1 s an image in at most 5 s
     assert found.forward.images_per_second == pytest.approx((10, 10), rel=0.05)
-    assert "ours: 32 images of 4x4 at a time are too much here, taking 4 images of 4x4" in caplog.text
+    assert "ours: 32 images of 4x4 at a time are too much here, taking 2 images of 4x4" in caplog.text
 
 
 def test_what_takes_its_time_whatever_the_images_gets_all_of_them(clock):
-    assert compared(lambda: Waits(clock, 0.4), batch_size=32).batch_size == 32  # 7 rounds of 3 x 0.4 s take 8.4 s
+    assert compared(lambda: Waits(clock, 0.2), batch_size=32).batch_size == 32  # 7 rounds of 3 x 0.2 s take 4.2 s
 
 
 def test_too_slow_for_its_time_gets_smaller_images(clock, caplog):

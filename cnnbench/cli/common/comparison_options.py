@@ -89,7 +89,7 @@ def _add_measuring(parser: ListingParser) -> None:
         group.add_argument(f"--{name}", action="store_true", default=None, help=text)
     group.add_argument("--batch-size", type=int, metavar="N", help="images at a time for speed and memory; default: 8")
     group.add_argument(
-        "--seconds", type=float, metavar="N", help="to time forward for, and a training step as long again; default: 5"
+        "--seconds", type=float, metavar="N", help="to time forward for, and a training step as long again; default: 3"
     )
     group.add_argument(
         "--image-size",
