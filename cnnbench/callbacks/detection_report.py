@@ -2,54 +2,20 @@
 
 from typing import Any
 
-import torch
-from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from cnnbench.callbacks.best_report import BestReport
-from cnnbench.callbacks.pictures import packed, shown, unpacked
+from cnnbench.callbacks.images_report import ImagesReport
+from cnnbench.callbacks.pictures import unpacked
 
 
-class DetectionReport(BestReport):
-    """Keeps the first images of the best validation with their boxes, and logs them when fit ends.
+class DetectionReport(ImagesReport):
+    """Keeps the first images of the best validation with their boxes, and logs them when fit ends."""
 
-    Args:
-        images: How many.
-    """
-
-    def __init__(self, images: int = 16) -> None:
-        super().__init__()
-        self.images = images
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
-        self._kept: list[dict[str, Any]] = []
-
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
-    ) -> None:
-        """Keep the images that are among the first, with what was found and what is there."""
-        data = trainer.datamodule
-        for place, (found, there) in enumerate(zip(outputs["detections"], outputs["truths"], strict=True)):
-            index = int(batch["index"][place])
-            if index < self.images:
-                height, width = batch["size"][place].tolist()
-                image = shown(batch["image"][place][:, :height, :width], data.mean, data.std)
-                borders = batch["original_size"][place].flip(0).repeat(2)
-                boxes = {"found": _relative(found, borders), "there": _relative(there, borders)}
-                self._kept.append({"index": index, "image": packed(image), **boxes})
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gather over the processes."""
-        if trainer.world_size > 1:
-            shares: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(shares, self._kept)
-            self._kept = [kept for share in shares for kept in share]
-        self._kept = sorted(self._kept, key=lambda kept: kept["index"])
-
-    def collected(self) -> dict[str, Any]:
-        """Return the images and their boxes."""
-        return {"images": self._kept}
+    def of_image(self, outputs: Any, batch: Any, place: int) -> dict[str, Any]:
+        """Return the boxes, as parts of the image's sides."""
+        borders = batch["original_size"][place].flip(0).repeat(2)
+        found, there = outputs["detections"][place], outputs["truths"][place]
+        return {"found": _relative(found, borders), "there": _relative(there, borders)}
 
     def logged(self, collected: dict[str, Any], data: Any) -> dict[str, Any]:
         """Return the images as W&B shows them, with boxes to switch on and off."""

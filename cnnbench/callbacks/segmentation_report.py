@@ -2,57 +2,23 @@
 
 from typing import Any
 
-import torch
-from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
-from cnnbench.callbacks.best_report import BestReport
-from cnnbench.callbacks.pictures import packed, shown, unpacked
+from cnnbench.callbacks.images_report import ImagesReport
+from cnnbench.callbacks.pictures import unpacked
 
 _LONGER_SIDE = 1024  # pixels that a picture has at most
 
 
-class SegmentationReport(BestReport):
-    """Keeps the first images of the best validation with their masks, and logs them when fit ends.
+class SegmentationReport(ImagesReport):
+    """Keeps the first images of the best validation with their masks, and logs them when fit ends."""
 
-    Args:
-        images: How many.
-    """
-
-    def __init__(self, images: int = 16) -> None:
-        super().__init__()
-        self.images = images
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
-        self._kept: list[dict[str, Any]] = []
-
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
-    ) -> None:
-        """Keep the images that are among the first, with what was found and what is there."""
-        data = trainer.datamodule
-        for place, (found, there) in enumerate(zip(outputs["classes"], outputs["masks"], strict=True)):
-            index = int(batch["index"][place])
-            if index < self.images:
-                height, width = batch["size"][place].tolist()
-                image = shown(batch["image"][place][:, :height, :width], data.mean, data.std)
-                step = -(-max(there.shape) // _LONGER_SIDE)
-                masks = {"found": found[::step, ::step].cpu(), "there": there[::step, ::step].cpu()}
-                self._kept.append({"index": index, "image": packed(image), **masks})
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gather over the processes."""
-        if trainer.world_size > 1:
-            shares: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(shares, self._kept)
-            self._kept = [kept for share in shares for kept in share]
-        self._kept = sorted(self._kept, key=lambda kept: kept["index"])
-
-    def collected(self) -> dict[str, Any]:
-        """Return the images and their masks."""
-        return {"images": self._kept}
+    def of_image(self, outputs: Any, batch: Any, place: int) -> dict[str, Any]:
+        """Return the masks, of fewer pixels where they have very many."""
+        found, there = outputs["classes"][place], outputs["masks"][place]
+        step = -(-max(there.shape) // _LONGER_SIDE)
+        return {"found": found[::step, ::step].cpu(), "there": there[::step, ::step].cpu()}
 
     def logged(self, collected: dict[str, Any], data: Any) -> dict[str, Any]:
         """Return the images as W&B shows them, with masks to switch on and off."""

@@ -1,38 +1,28 @@
 """Folders of images with a folder a class, as ImageNet's."""
 
-import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from cnnbench.data import checks
-from cnnbench.data.base import Batch, ImageDataModule
-from cnnbench.data.decoders import installed
+from cnnbench.data.base import Batch
 from cnnbench.data.file_dataset import FileDataset
 from cnnbench.data.file_index import EXTENSIONS, ImageFiles, find_classes, find_images
+from cnnbench.data.files import FilesDataModule
 from cnnbench.data.image_files import ImageFileError
 from cnnbench.data.memory import stratified_split
-from cnnbench.data.pixels import channel_statistics
 from cnnbench.data.views import INTERPOLATIONS, EvalView, FolderAugmentation, TrainView
 from cnnbench.errors import UserError, did_you_mean
 
-_IMAGENET = {
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-    "interpolation": "bilinear",
-    "crop_pct": 0.875,
-}
 _DEFAULT_AUGMENTATION = FolderAugmentation()
 
 Files = tuple[ImageFiles, np.ndarray | None]
 """Paths and, where they are known, labels."""
 
 
-class ImageFolderDataModule(ImageDataModule):
+class ImageFolderDataModule(FilesDataModule):
     """`root/train/<class>/*`, `root/val/<class>/*` and, if there is one, `root/test/<class>/*`.
 
     Images are decoded in worker processes and stay uint8 until they are on the device.
@@ -79,26 +69,23 @@ class ImageFolderDataModule(ImageDataModule):
         decoder: str = "auto",
         on_error: str = "raise",
     ) -> None:
-        super().__init__(batch_size, image_size, cores() if num_workers is None else num_workers, in_chans)
-        checks.per_channel("mean", mean, in_chans)
-        checks.per_channel("std", std, in_chans, positive=True)
+        super().__init__(
+            *(root, predict_root, batch_size, image_size, num_workers, in_chans, decoder, mean, std),
+            interpolation=interpolation,
+            crop_pct=crop_pct,
+        )
         checks.one_of("interpolation", interpolation, (None, *INTERPOLATIONS))
         for name, value, most in (("val_fraction", val_fraction, 1), ("crop_pct", crop_pct, 2)):
             if value is not None and not 0 < value <= most:
                 raise UserError(f"{name} is {value}: it must be above 0 and at most {most}")
-        self.root = Path(root)
-        self.predict_root = None if predict_root is None else Path(predict_root)
         self.val_fraction = val_fraction
         self.augmentation = augmentation
-        self._asked = {"mean": mean, "std": std, "interpolation": interpolation, "crop_pct": crop_pct}
         checks.one_of("on_error", on_error, ("raise", "skip"))
-        self.decoder = installed(decoder)
         self.on_error = on_error
         self._files: dict[str, Files] = {}
         self._names_given = class_names is not None
         self._class_names = tuple(class_names) if class_names is not None else None
         self._skipped: dict[Path, EvalView | TrainView] = {}
-        self._settle({})
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -122,8 +109,7 @@ class ImageFolderDataModule(ImageDataModule):
 
     def setup(self, stage: str = "fit") -> None:
         """Find the files that the stage needs, and take what was not asked for from the model."""
-        model = None if self.trainer is None else self.trainer.lightning_module
-        self._settle(getattr(model, "pretrained_cfg", None) or {})
+        self.settle()
         if stage == "fit":
             self._find_train_and_val()
         elif stage == "validate" and "val" not in self._files:
@@ -168,15 +154,6 @@ class ImageFolderDataModule(ImageDataModule):
     def _running_split(self) -> str:
         running = {"train": self.trainer.training, "test": self.trainer.testing, "predict": self.trainer.predicting}
         return next((split for split, is_running in running.items() if is_running), "val")
-
-    def _settle(self, config: Any) -> None:
-        """Set mean, std, interpolation, crop_pct: as asked for, else the model's, else ImageNet's."""
-        for name, asked in self._asked.items():
-            from_model = config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
-            choices = (asked, from_model, _IMAGENET[name])
-            setattr(self, name, next(value for value in choices if value is not None))
-        self.mean = channel_statistics(self.mean, self.in_chans)
-        self.std = channel_statistics(self.std, self.in_chans)
 
     def _find_train_and_val(self) -> None:
         if {"train", "val"} <= self._files.keys():
@@ -236,12 +213,6 @@ class ImageFolderDataModule(ImageDataModule):
 
     def _has_classes(self, folder: Path) -> bool:
         return folder.is_dir() and not set(find_classes(folder)).isdisjoint(self.class_names)
-
-
-def cores() -> int:
-    """Return the number of processor cores that this process may use, at most 8."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(available, 8)
 
 
 def _contents(root: Path) -> str:

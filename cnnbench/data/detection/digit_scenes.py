@@ -1,30 +1,25 @@
 """Scenes of real handwritten digits: a detection set that needs no download, and in training never ends."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from cnnbench.data import checks
-from cnnbench.data.base import Batch
 from cnnbench.data.detection.augment import Augmenter, DetectionAugmentation
 from cnnbench.data.detection.base import DetectionDataModule
 from cnnbench.data.detection.fit import Fit
 from cnnbench.data.detection.items import Item, item_of, sample_of, size_of
 from cnnbench.data.detection.samples import Sample, collate
-from cnnbench.data.digits import DigitsDataModule
+from cnnbench.data.digit_scenes import DigitScenes, SceneDataset
 from cnnbench.data.draws import sample_keys
-from cnnbench.data.pixels import channel_statistics, with_channels
-from cnnbench.data.samplers import index_and_key
-from cnnbench.data.scenes import Scene, SceneGenerator
+from cnnbench.data.pixels import with_channels
+from cnnbench.data.scenes import Scene
 
-HELD_OUT_SEEDS = {"val": -1, "test": -2}  # never a run's: runs of all seeds share one test set, and train on others
 _NOT_VARIED = DetectionAugmentation(hflip=0.0)  # a digit in the mirror is none
 _MEASURED = 500  # scenes that sizes of boxes are taken from
-MEAN = (0.530, 0.521, 0.514)  # of training scenes
-STD = (0.346, 0.338, 0.310)
 
 
-class DigitScenesDataModule(DetectionDataModule):
+class DigitScenesDataModule(DigitScenes, DetectionDataModule):
     """Digits of several sizes and colours on textured canvases, some covering a part of others, and empty canvases.
 
     The digits are those of `DigitsDataModule`, split as there: no digit of a training scene is in a validation or a
@@ -65,17 +60,11 @@ class DigitScenesDataModule(DetectionDataModule):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
     ) -> None:
-        super().__init__(batch_size, image_size, num_workers, in_chans)
-        checks.per_channel("mean", mean, in_chans)
-        checks.per_channel("std", std, in_chans, positive=True)
-        self.mean = tuple(mean or channel_statistics(MEAN, in_chans))
-        self.std = tuple(std or channel_statistics(STD, in_chans))
+        super().__init__(
+            *(batch_size, image_size, num_workers, in_chans, objects, object_size, max_overlap),
+            *(train_scenes, val_scenes, test_scenes, mean, std),
+        )
         self.augmentation = augmentation
-        self.lengths = {"train": train_scenes, "val": val_scenes, "test": test_scenes}
-        for split, length in self.lengths.items():
-            checks.at_least(f"{split}_scenes", length, 1)
-        self._settings = {"objects": objects, "object_size": object_size, "max_overlap": max_overlap}
-        SceneGenerator(torch.zeros(1, 8, 8, dtype=torch.uint8), torch.zeros(1), image_size, **self._settings)
 
     @property
     def category_ids(self) -> list[int]:
@@ -92,80 +81,34 @@ class DigitScenesDataModule(DetectionDataModule):
         boxes = torch.cat([scene.boxes for scene in scenes])
         return boxes[:, 2:] - boxes[:, :2]
 
-    def setup(self, stage: str = "fit") -> None:
-        """Take the digits of each split; predictions are made for the test scenes."""
-        if self.datasets:
-            return
-        digits = DigitsDataModule(image_size=8)
-        digits.setup(stage)
-        for split, length in self.lengths.items():
-            own = digits.datasets[split]
-            scenes = SceneGenerator(own.images[:, 0], own.labels, self.image_size, **self._settings)
-            augmenter = self._augmenter() if split == "train" else None
-            self.datasets[split] = _Scenes(scenes, length, self.in_chans, HELD_OUT_SEEDS.get(split), augmenter)
-        self.datasets["predict"] = self.datasets["test"]
+    def dataset(self, *scenes: Any) -> SceneDataset:
+        """Return scenes with boxes."""
+        return _Scenes(*scenes)
 
-    def _augmenter(self) -> Augmenter | None:
+    def augmenter(self) -> Augmenter | None:
+        """Return what varies training scenes, or None."""
         if self.augmentation.changes_nothing:
             return None
         return Augmenter(self.augmentation, Fit(self.image_size, self.image_size), self.mean)
 
 
-class _Scenes(Dataset):
-    """Scenes, made when asked for.
+class _Scenes(SceneDataset):
+    """Scenes with boxes."""
 
-    Args:
-        scenes: Makes them.
-        length: How many there are.
-        in_chans: 3 for RGB, 1 for grey.
-        seed: Of scenes that are always the same; None: their keys come from the sampler.
-        augmenter: How they vary; None: not at all.
-    """
+    batch_of = staticmethod(collate)
 
-    def __init__(
-        self, scenes: SceneGenerator, length: int, in_chans: int, seed: int | None, augmenter: Augmenter | None
-    ) -> None:
-        self.scenes = scenes
-        self.length = length
-        self.in_chans = in_chans
-        self.seed = seed
-        self.augmenter = augmenter
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, item: int | tuple[int, int]) -> Sample:
-        """Return one scene, by its index or, in training, (index, key)."""
-        return self._samples([item])[0]
-
-    def __getitems__(self, items: list[int] | list[tuple[int, int]]) -> Batch:
-        """Return the finished batch of these indices or, in training, (index, key) pairs."""
-        return collate(self._samples(items))
-
-    @staticmethod
-    def collate(batch: Batch) -> Batch:
-        """Return the batch, which `__getitems__` has finished."""
-        return batch
-
-    def _samples(self, items: list[int] | list[tuple[int, int]]) -> list[Sample]:
-        index, key = index_and_key(items)
-        scenes = map(self._item, self.scenes(sample_keys(self.seed, 0, index) if key is None else key))
-        if key is None:
-            return [self._sample(item, at) for item, at in zip(scenes, index.tolist(), strict=True)]
-        trained = zip(scenes, index.tolist(), key.tolist(), strict=True)
-        return [self._sample(self._varied(item, own_key), at, own_key) for item, at, own_key in trained]
+    def sample(self, scene: Scene, index: int, key: int | None) -> Sample:
+        """Return a scene with its boxes."""
+        item = self._item(scene)
+        if self.augmenter is not None:
+            item = self.augmenter(item, self._drawn, key)
+        return sample_of(item, None, size_of(item), index, key)
 
     def _item(self, scene: Scene) -> Item:
         image = with_channels(scene.image[None], self.in_chans)[0]
         crowd = torch.zeros(len(scene.labels), dtype=torch.bool)
         return item_of(image, scene.boxes, scene.labels, crowd, scene.masks)
 
-    def _varied(self, item: Item, key: int) -> Item:
-        return item if self.augmenter is None else self.augmenter(item, self._drawn, key)
-
     def _drawn(self) -> Item:
         key = torch.randint(2**63 - 1, (1,))
         return self._item(self.scenes(key)[0])
-
-    def _sample(self, item: Item, index: int, key: int | None = None) -> Sample:
-        return sample_of(item, None, size_of(item), index, key)

@@ -1,17 +1,13 @@
 """Scenes of real handwritten digits with masks: a segmentation set that needs no download, and never ends."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from cnnbench.data import checks
-from cnnbench.data.base import Batch
-from cnnbench.data.detection.digit_scenes import HELD_OUT_SEEDS, MEAN, STD
-from cnnbench.data.digits import DigitsDataModule
-from cnnbench.data.draws import sample_keys
-from cnnbench.data.pixels import channel_statistics, with_channels
-from cnnbench.data.samplers import index_and_key
-from cnnbench.data.scenes import Scene, SceneGenerator
+from cnnbench.data.digit_scenes import DigitScenes, SceneDataset
+from cnnbench.data.pixels import with_channels
+from cnnbench.data.scenes import Scene
 from cnnbench.data.segmentation.augment import Augmenter, SegmentationAugmentation
 from cnnbench.data.segmentation.base import SegmentationDataModule
 from cnnbench.data.segmentation.samples import Sample, collate, item_of, parts_of
@@ -19,7 +15,7 @@ from cnnbench.data.segmentation.samples import Sample, collate, item_of, parts_o
 _NOT_VARIED = SegmentationAugmentation(hflip=0.0)  # a digit in the mirror is none
 
 
-class DigitScenesSegmentationDataModule(SegmentationDataModule):
+class DigitScenesSegmentationDataModule(DigitScenes, SegmentationDataModule):
     """The scenes of `DigitScenesDataModule`, with the class of each pixel: background, or a digit.
 
     With `instances`, batches have two tensors more: `instances` uint8 (B, H, W), 0 where there is no digit, n where the
@@ -61,86 +57,40 @@ class DigitScenesSegmentationDataModule(SegmentationDataModule):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
     ) -> None:
-        super().__init__(batch_size, image_size, num_workers, in_chans)
-        checks.per_channel("mean", mean, in_chans)
-        checks.per_channel("std", std, in_chans, positive=True)
-        self.mean = tuple(mean or channel_statistics(MEAN, in_chans))
-        self.std = tuple(std or channel_statistics(STD, in_chans))
+        super().__init__(
+            *(batch_size, image_size, num_workers, in_chans, objects, object_size, max_overlap),
+            *(train_scenes, val_scenes, test_scenes, mean, std),
+        )
         self.instances = instances
         self.augmentation = augmentation
-        self.lengths = {"train": train_scenes, "val": val_scenes, "test": test_scenes}
-        for split, length in self.lengths.items():
-            checks.at_least(f"{split}_scenes", length, 1)
-        self._settings = {"objects": objects, "object_size": object_size, "max_overlap": max_overlap}
-        SceneGenerator(torch.zeros(1, 8, 8, dtype=torch.uint8), torch.zeros(1), image_size, **self._settings)
 
-    def setup(self, stage: str = "fit") -> None:
-        """Take the digits of each split; predictions are made for the test scenes."""
-        if self.datasets:
-            return
-        digits = DigitsDataModule(image_size=8)
-        digits.setup(stage)
-        varied = not self.augmentation.changes_nothing
-        augmenter = Augmenter(self.augmentation, self.image_size, self.mean) if varied else None
-        for split, length in self.lengths.items():
-            own = digits.datasets[split]
-            scenes = SceneGenerator(own.images[:, 0], own.labels, self.image_size, **self._settings)
-            settings = (self.in_chans, self.instances, HELD_OUT_SEEDS.get(split))
-            self.datasets[split] = _Scenes(scenes, length, *settings, augmenter if split == "train" else None)
-        self.datasets["predict"] = self.datasets["test"]
+    def dataset(self, *scenes: Any) -> SceneDataset:
+        """Return scenes with masks."""
+        return _Scenes(*scenes, instances=self.instances)
+
+    def augmenter(self) -> Augmenter | None:
+        """Return what varies training scenes, or None."""
+        if self.augmentation.changes_nothing:
+            return None
+        return Augmenter(self.augmentation, self.image_size, self.mean)
 
 
-class _Scenes(Dataset):
-    """Scenes, made when asked for.
+class _Scenes(SceneDataset):
+    """Scenes with masks.
 
     Args:
-        scenes: Makes them.
-        length: How many there are.
-        in_chans: 3 for RGB, 1 for grey.
+        scenes: The arguments of `SceneDataset`.
         instances: Whether samples tell them.
-        seed: Of scenes that are always the same; None: their keys come from the sampler.
-        augmenter: How they vary; None: not at all.
     """
 
-    def __init__(
-        self,
-        scenes: SceneGenerator,
-        length: int,
-        in_chans: int,
-        instances: bool,
-        seed: int | None,
-        augmenter: Augmenter | None,
-    ) -> None:
-        self.scenes = scenes
-        self.length = length
-        self.in_chans = in_chans
+    batch_of = staticmethod(collate)
+
+    def __init__(self, *scenes: Any, instances: bool) -> None:
+        super().__init__(*scenes)
         self.instances = instances
-        self.seed = seed
-        self.augmenter = augmenter
 
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, item: int | tuple[int, int]) -> Sample:
-        """Return one scene, by its index or, in training, (index, key)."""
-        return self._samples([item])[0]
-
-    def __getitems__(self, items: list[int] | list[tuple[int, int]]) -> Batch:
-        """Return the finished batch of these indices or, in training, (index, key) pairs."""
-        return collate(self._samples(items))
-
-    @staticmethod
-    def collate(batch: Batch) -> Batch:
-        """Return the batch, which `__getitems__` has finished."""
-        return batch
-
-    def _samples(self, items: list[int] | list[tuple[int, int]]) -> list[Sample]:
-        index, key = index_and_key(items)
-        keys = [None] * len(items) if key is None else key.tolist()
-        scenes = self.scenes(sample_keys(self.seed, 0, index) if key is None else key)
-        return [self._sample(*one) for one in zip(scenes, index.tolist(), keys, strict=True)]
-
-    def _sample(self, scene: Scene, index: int, key: int | None) -> Sample:
+    def sample(self, scene: Scene, index: int, key: int | None) -> Sample:
+        """Return a scene with its mask."""
         image = with_channels(scene.image[None], self.in_chans)[0]
         item = item_of(image, semantic_mask(scene), scene.instances)
         if self.augmenter is not None:

@@ -6,7 +6,7 @@ from itertools import repeat
 from pathlib import Path
 
 from cnnbench.data.file_index import find_images
-from cnnbench.data.folder import cores
+from cnnbench.data.files import cores
 from cnnbench.data.segmentation.augment import SegmentationAugmentation
 from cnnbench.data.segmentation.files import VARIED, MaskFilesDataModule, Pairs
 from cnnbench.data.segmentation.mask_files import mismatch
@@ -95,19 +95,20 @@ class MaskFolderDataModule(MaskFilesDataModule):
         _refuse(folder, lonely)
         pairs = Pairs(list(wanted.values()), [masks[name] for name in wanted])
         with ThreadPoolExecutor(cores()) as pool:
-            found = pool.map(mismatch, pairs.images, pairs.masks, repeat(self.class_of_id))
+            found = pool.map(mismatch, pairs.files, pairs.masks, repeat(self.class_of_id))
             _refuse(folder, [problem for problem in found if problem])
         return pairs
 
-    def _images_to_predict(self) -> Pairs:
+    def images_to_predict(self) -> Pairs:
+        """Return the images below `predict_root`, else those of `test` or `val`; without masks, all below `root`."""
         has_masks = any(
             path.is_dir() for path in (self.root / "masks", self.root / "val/masks", self.root / "test/masks")
         )
         if self.predict_root is None and not has_masks:
             if not self.root.is_dir():
                 raise UserError(f"nothing to predict: {self.root} is not a folder")
-            return Pairs(find_images(self.root), None)
-        return super()._images_to_predict()
+            return self.without_annotations(self.root)
+        return super().images_to_predict()
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from cnnbench.errors import UserError, did_you_mean, first_line
+from cnnbench.errors import UserError, did_you_mean
+from cnnbench.models.catalogue import Catalogue, built, refuse_unknown
 from cnnbench.models.detection.backbone import create_backbone
 from cnnbench.models.detection.published import FROZEN, Published, in_todays_form
 from cnnbench.models.detection.torchvision_detectors import torchvision_backbone
@@ -48,17 +49,17 @@ class DetectorInfo:
     published: Published | None = None
 
 
-_detectors: dict[str, DetectorInfo] = {}
+_detectors = Catalogue[DetectorInfo]("detector")
 
 
 def register_detector(*infos: DetectorInfo) -> None:
     """Add detectors."""
-    _detectors.update({info.name: info for info in infos})
+    _detectors.add(*infos)
 
 
 def list_detectors() -> list[str]:
     """Return the names that `create_detector` takes."""
-    return sorted(_detectors)
+    return _detectors.names()
 
 
 def detector_info(name: str) -> DetectorInfo:
@@ -67,9 +68,7 @@ def detector_info(name: str) -> DetectorInfo:
     Raises:
         UserError: There is none of that name.
     """
-    if name not in _detectors:
-        raise UserError(f"unknown detector {name!r}{did_you_mean(name, list_detectors())}")
-    return _detectors[name]
+    return _detectors.info(name)
 
 
 def create_detector(
@@ -111,7 +110,7 @@ def create_detector(
     num_classes = _classes(info, num_classes)
     _refuse_wrong(info, source, backbone, pretrained, weights)
     kwargs = {key: value for key, value in kwargs.items() if value is not None}
-    _refuse_unknown(info, kwargs)
+    refuse_unknown(name, info.network, kwargs, besides=BACKBONE_ARGUMENTS, withheld=("backbone", "num_classes"))
     given = {key: kwargs.pop(key) for key in BACKBONE_ARGUMENTS & kwargs.keys()}
     options = {**info.backbone, **(FROZEN if pretrained else {}), **given}
     if source == "torchvision" and info.published is not None:
@@ -159,13 +158,6 @@ def _refuse_wrong(info: DetectorInfo, source: str, backbone: str | None, pretrai
         raise UserError(f"{info.name}: weights and pretrained exclude each other")
 
 
-def _refuse_unknown(info: DetectorInfo, kwargs: Mapping[str, Any]) -> None:
-    accepted = {*inspect.signature(info.network).parameters, *BACKBONE_ARGUMENTS} - {"backbone", "num_classes"}
-    for argument in kwargs:
-        if argument not in accepted:
-            raise UserError(f"{info.name} has no argument {argument!r}{did_you_mean(argument, sorted(accepted))}")
-
-
 def _refuse_for_torchvision(name: str, in_chans: int, pretrained_backbone: bool, given: Mapping[str, Any]) -> None:
     """Refuse what torchvision's own backbone cannot be told."""
     others = sorted(given.keys() - FROZEN.keys())
@@ -176,11 +168,7 @@ def _refuse_for_torchvision(name: str, in_chans: int, pretrained_backbone: bool,
 
 def _built(info: DetectorInfo, source: str, maps: nn.Module, num_classes: int, kwargs: Mapping[str, Any]) -> nn.Module:
     build = info.network if source == "cnnbench" else info.reference
-    try:
-        network = build(maps, num_classes, **kwargs)
-    except (TypeError, ValueError) as error:
-        arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
-        raise UserError(f"{info.name} cannot be built with {arguments}: {first_line(error)}") from error
+    network = built(info.name, build, maps, num_classes, **kwargs)
     predictors = tuple(
         layer for layer, _ in network.named_modules() if any(fnmatch(layer, pattern) for pattern in info.predictors)
     )

@@ -1,6 +1,5 @@
 """Which segmenters there are, and the segmenter behind a name and a backbone."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from cnnbench.errors import UserError, did_you_mean, first_line
+from cnnbench.errors import UserError
+from cnnbench.models.catalogue import Catalogue, built, refuse_unknown
 from cnnbench.models.registry import Paper
 from cnnbench.models.segmentation.segmenter import Segmenter
 from cnnbench.models.weights import load_weights
@@ -37,17 +37,17 @@ class SegmenterInfo:
     needs_backbone: bool = False
 
 
-_segmenters: dict[str, SegmenterInfo] = {}
+_segmenters = Catalogue[SegmenterInfo]("segmenter")
 
 
 def register_segmenter(*infos: SegmenterInfo) -> None:
     """Add segmenters."""
-    _segmenters.update({info.name: info for info in infos})
+    _segmenters.add(*infos)
 
 
 def list_segmenters() -> list[str]:
     """Return the names that `create_segmenter` takes."""
-    return sorted(_segmenters)
+    return _segmenters.names()
 
 
 def segmenter_info(name: str) -> SegmenterInfo:
@@ -56,9 +56,7 @@ def segmenter_info(name: str) -> SegmenterInfo:
     Raises:
         UserError: There is none of that name.
     """
-    if name not in _segmenters:
-        raise UserError(f"unknown segmenter {name!r}{did_you_mean(name, list_segmenters())}")
-    return _segmenters[name]
+    return _segmenters.info(name)
 
 
 def create_segmenter(
@@ -99,31 +97,15 @@ def create_segmenter(
         if not isinstance(value, int) or value < 1:
             raise UserError(f"{name} needs {argument} to be a whole number of at least 1, not {value!r}")
     kwargs = {key: value for key, value in kwargs.items() if value is not None}
-    _refuse_unknown(info, kwargs)
+    refuse_unknown(name, info.network, kwargs, withheld=("num_classes", "in_chans", *_OF_BACKBONE))
     if info.needs_backbone:
         of_backbone = (backbone or BACKBONE, backbone_source, pretrained_backbone and weights is None)
         kwargs |= dict(zip(_OF_BACKBONE, of_backbone, strict=True))
     elif backbone is not None or pretrained_backbone:
         raise UserError(f"{name} has no backbone; unet_encoder stands on one")
-    network = _built(info, num_classes, in_chans, {**info.defaults, **kwargs})
+    network = built(name, info.network, num_classes, in_chans, **{**info.defaults, **kwargs})
+    first_conv = next(layer for layer, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    network.pretrained_cfg = {"architecture": name, "first_conv": first_conv, "classifier": "head"}
     if weights is not None:
         load_weights(network, weights)
-    return network
-
-
-def _refuse_unknown(info: SegmenterInfo, kwargs: Mapping[str, Any]) -> None:
-    accepted = {*inspect.signature(info.network).parameters} - {"num_classes", "in_chans", *_OF_BACKBONE}
-    for argument in kwargs:
-        if argument not in accepted:
-            raise UserError(f"{info.name} has no argument {argument!r}{did_you_mean(argument, sorted(accepted))}")
-
-
-def _built(info: SegmenterInfo, num_classes: int, in_chans: int, kwargs: Mapping[str, Any]) -> Segmenter:
-    try:
-        network = info.network(num_classes, in_chans, **kwargs)
-    except (TypeError, ValueError, RuntimeError) as error:
-        arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
-        raise UserError(f"{info.name} cannot be built with {arguments}: {first_line(error)}") from error
-    first_conv = next(name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
-    network.pretrained_cfg = {"architecture": info.name, "first_conv": first_conv, "classifier": "head"}
     return network

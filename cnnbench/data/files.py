@@ -1,0 +1,142 @@
+"""What data modules of image files share: where they are, who decodes them, and a normalisation that fits the model."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch.utils.data import Dataset
+
+from cnnbench.data import checks
+from cnnbench.data.base import ImageDataModule
+from cnnbench.data.decoders import installed
+from cnnbench.data.pixels import channel_statistics
+from cnnbench.errors import UserError
+
+_IMAGENET = {
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "interpolation": "bilinear",
+    "crop_pct": 0.875,
+}
+
+
+class FilesDataModule(ImageDataModule):
+    """Image files, decoded in worker processes, uint8 until they are on the device.
+
+    Args:
+        root: Folder of the data.
+        predict_root: Images to predict, any below this folder; None: a subclass says.
+        batch_size: Images a process and step.
+        image_size: Pixels a side, of what a subclass says.
+        num_workers: Processes that decode images; None: one a processor core, at most 8.
+        in_chans: 3 for RGB images, 1 for grey.
+        decoder: `auto` is the fastest that is installed, of simplejpeg, torchvision and pil.
+        mean: Of pixels in 0..1; None: the model's, else ImageNet's.
+        std: The same.
+        asked: What else may come from the model: `interpolation`, `crop_pct`.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        predict_root: str | None,
+        batch_size: int,
+        image_size: int,
+        num_workers: int | None,
+        in_chans: int,
+        decoder: str,
+        mean: tuple[float, ...] | None,
+        std: tuple[float, ...] | None,
+        **asked: Any,
+    ) -> None:
+        super().__init__(batch_size, image_size, cores() if num_workers is None else num_workers, in_chans)
+        checks.per_channel("mean", mean, in_chans)
+        checks.per_channel("std", std, in_chans, positive=True)
+        self.root = Path(root)
+        self.predict_root = None if predict_root is None else Path(predict_root)
+        self.decoder = installed(decoder)
+        self._asked = {"mean": mean, "std": std, **asked}
+        self.settle()
+
+    def settle(self) -> None:
+        """Set mean, std and so on: as asked for, else as the model was published with, else ImageNet's."""
+        model = None if self.trainer is None else self.trainer.lightning_module
+        config = getattr(model, "pretrained_cfg", None) or {}
+        for name, asked in self._asked.items():
+            from_model = config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+            choices = (asked, from_model, _IMAGENET[name])
+            setattr(self, name, next(value for value in choices if value is not None))
+        self.mean = channel_statistics(self.mean, self.in_chans)
+        self.std = channel_statistics(self.std, self.in_chans)
+
+
+class Files(Protocol):
+    """A split: image files, and what is known of each.
+
+    Attributes:
+        files: Their paths.
+    """
+
+    files: Sequence[Path]
+
+
+class AnnotatedFilesDataModule(FilesDataModule):
+    """Image files of which more is known than a class: a subclass reads splits, and makes datasets of them.
+
+    The arguments are those of `FilesDataModule`.
+    """
+
+    def __init__(self, *files: Any) -> None:
+        super().__init__(*files)
+        self._splits: dict[str, Files] = {}
+
+    @abstractmethod
+    def read(self, split: str) -> Files:
+        """Find the images of a split, `train`, `val` or `test`, and what is known of them.
+
+        Raises:
+            UserError: Something is missing, or is not what it should be.
+        """
+
+    @abstractmethod
+    def without_annotations(self, folder: Path) -> Files:
+        """Return all images below a folder, of which nothing is known."""
+
+    @abstractmethod
+    def dataset(self, split: str, files: Files) -> Dataset:
+        """Return a split as a dataset; that of `train` varies."""
+
+    def checked(self, split: str) -> Files:
+        """Read a split, and refuse an empty one."""
+        found = self.read(split)
+        if not len(found.files):
+            raise UserError(f"{self.root}: no images in the {split} set")
+        return found
+
+    def images_to_predict(self) -> Files:
+        """Return the images below `predict_root`, else those of the test set, else of validation."""
+        if self.predict_root is None:
+            return self.read("test" if self.has_test else "val")
+        if not self.predict_root.is_dir():
+            raise UserError(f"nothing to predict: {self.predict_root} is not a folder")
+        return self.without_annotations(self.predict_root)
+
+    def index_name(self, split: str, index: int) -> str:
+        """Return the image's path."""
+        return str(self._splits[split].files[int(index)])
+
+    def setup(self, stage: str = "fit") -> None:
+        """Read what the stage needs, and take the normalisation that was not asked for from the model."""
+        self.settle()
+        for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (stage,)):
+            if split not in self._splits:
+                self._splits[split] = self.images_to_predict() if split == "predict" else self.checked(split)
+            self.datasets[split] = self.dataset(split, self._splits[split])
+
+
+def cores() -> int:
+    """Return the number of processor cores that this process may use, at most 8."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, 8)
