@@ -39,6 +39,9 @@ class COCODataModule(DetectionFilesDataModule):
         mean: Of pixels in 0..1; None: the model's, else ImageNet's.
         std: The same.
         decoder: `auto` is the fastest that is installed, of simplejpeg, torchvision and pil.
+        first_id: Number the classes by the categories' ids from this one on, those in the gaps without objects, as the
+            published detectors do: 1 for Faster R-CNN's 90 classes, 0 for RetinaNet's 91. None: the categories alone,
+            COCO's 80.
     """
 
     def __init__(
@@ -57,18 +60,20 @@ class COCODataModule(DetectionFilesDataModule):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         decoder: str = "auto",
+        first_id: int | None = None,
     ) -> None:
         super().__init__(
             *(root, predict_root, batch_size, image_size, max_size, letterbox, num_workers, in_chans, augmentation),
             *(empty_images, mean, std, decoder),
         )
         self.year = year
+        self.first_id = first_id
         self._categories: dict[int, str] | None = None
         self._parsed: dict[str, CocoDetection] = {}
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the categories."""
+        """The names of the categories; in a gap `unused ID`."""
         return tuple(self._known_categories().values())
 
     @property
@@ -86,7 +91,7 @@ class COCODataModule(DetectionFilesDataModule):
         file, folder = self._annotation_file(split), self._folder(split)
         categories = self._known_categories()
         parsed = self._parsed.pop(split, None) or _parsed(file, folder)
-        if (own := _categories(parsed, file)) != categories:
+        if (own := self._categories_of(parsed, file)) != categories:
             raise UserError(f"{file} has other categories than the other sets: {_difference(own, categories)}")
         images = _images(parsed, file, folder)
         annotations, without_size = _annotations(parsed, file, images, list(categories))
@@ -99,8 +104,16 @@ class COCODataModule(DetectionFilesDataModule):
             split = next((split for split in splits if self._annotation_file(split).is_file()), "train")
             file = self._annotation_file(split)
             self._parsed[split] = _parsed(file, self._folder(split))
-            self._categories = _categories(self._parsed[split], file)
+            self._categories = self._categories_of(self._parsed[split], file)
         return self._categories
+
+    def _categories_of(self, parsed: CocoDetection, file: Path) -> dict[int, str]:
+        named = _categories(parsed, file)
+        if self.first_id is None:
+            return named
+        if min(named) < self.first_id:
+            raise UserError(f"{file} has a category of id {min(named)}, before first_id, {self.first_id}")
+        return {id: named.get(id, f"unused {id}") for id in range(self.first_id, max(named) + 1)}
 
     def _annotation_file(self, split: str) -> Path:
         return self.root / "annotations" / f"instances_{split}{self.year}.json"

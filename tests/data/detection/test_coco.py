@@ -39,6 +39,19 @@ def test_training_is_on_images_with_objects_and_evaluation_on_all(coco):
     assert data.index_name("val", 0).endswith("000000000004.jpg")
 
 
+@pytest.mark.parametrize("first_id", [0, 1])
+def test_classes_are_numbered_by_ids_for_published_detectors(coco, first_id):
+    data, plain = ready(coco, first_id=first_id), ready(coco)
+    assert data.num_classes == 19 - first_id  # the last id is 18
+    assert [data.class_names[id - first_id] for id in (1, 3, 18)] == ["person", "car", "dog"]
+    assert data.class_names[2 - first_id] == "unused 2"
+    for own, others in zip(data.val_dataloader(), plain.val_dataloader(), strict=True):
+        ids = [data.category_ids[label] for label in own["label"][own["label"] >= 0]]
+        assert ids == [plain.category_ids[label] for label in others["label"][others["label"] >= 0]]
+    with pytest.raises(UserError, match="has a category of id 1, before first_id, 2"):
+        ready(coco, first_id=2)
+
+
 def test_batches_hold_what_the_file_says(coco):
     """Judged by COCO's own reader, and by PIL and torchvision for the pixels."""
     data = ready(coco, batch_size=3)
