@@ -79,13 +79,12 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, width, H/stride, W/stride)."""
-        shortcut = self.downsample(x)
-        x = self.conv1(x)  # (B, width, H, W)
-        x = self.conv2(x)  # (B, width, H/stride, W/stride)
-        x = self.se(x)
-        x = self.drop_path(self.conv3(x))
-        x += shortcut
-        return self.act3(x)
+        y = self.conv1(x)  # (B, width, H, W)
+        y = self.conv2(y)  # (B, width, H/stride, W/stride)
+        y = self.se(y)
+        y = self.drop_path(self.conv3(y))
+        y += self.downsample(x)  # last, as in the reference: gradients of x are then added in one order
+        return self.act3(y)
 
 
 class RegNet(HeadNetwork):

@@ -54,11 +54,10 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return F(x) + x."""
-        shortcut = self.downsample(x)
-        x = self.act1(self.bn1(self.conv1(x)))
-        x = self.drop_path(self.se(self.bn2(self.conv2(x))))
-        x += shortcut
-        return self.act2(x)
+        y = self.act1(self.bn1(self.conv1(x)))
+        y = self.drop_path(self.se(self.bn2(self.conv2(y))))
+        y += self.downsample(x)  # last, as in the reference: gradients of x are then added in one order
+        return self.act2(y)
 
 
 class Bottleneck(nn.Module):
@@ -88,12 +87,11 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return F(x) + x."""
-        shortcut = self.downsample(x)
-        x = self.act1(self.bn1(self.conv1(x)))  # (B, C/4, H, W)
-        x = self.act2(self.bn2(self.conv2(x)))  # (B, C/4, H/stride, W/stride)
-        x = self.drop_path(self.se(self.bn3(self.conv3(x))))  # (B, C, H/stride, W/stride)
-        x += shortcut
-        return self.act3(x)
+        y = self.act1(self.bn1(self.conv1(x)))  # (B, C/4, H, W)
+        y = self.act2(self.bn2(self.conv2(y)))  # (B, C/4, H/stride, W/stride)
+        y = self.drop_path(self.se(self.bn3(self.conv3(y))))  # (B, C, H/stride, W/stride)
+        y += self.downsample(x)  # last, as above
+        return self.act3(y)
 
 
 class ResNet(PooledNetwork):
