@@ -60,9 +60,13 @@ def test_parity(name):
     assert_equal(ours_model, theirs_model, images_for(name, full_size=True))
 
 
+LONGEST = ("inception_v3", "vgg13_bn", "vgg16")
+
+
 def of_images(name: str, kwargs: dict, size: tuple[int, int] | None = None):
-    """A variation, with the size of its images if it has one; large ones take long."""
-    marks = [pytest.mark.slow] if size and math.prod(size) > 256**2 else []
+    """A variation, with the size of its images if it has one; large ones take long, and so do large networks."""
+    takes_long = name in LONGEST or (size and math.prod(size) > 256**2)
+    marks = [pytest.mark.slow] if takes_long else []
     return pytest.param(name, kwargs, size, marks=marks, id=f"{name}-{kwargs}")
 
 

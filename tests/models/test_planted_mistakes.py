@@ -32,9 +32,9 @@ def pairs():
 
 
 def spread(name: str) -> list:
-    """Marks as slow all but a few mistakes of a model, taken evenly; all but two where no small form of it exists."""
+    """Marks as slow all but a few mistakes of a model, taken evenly; all but one where no small form of it exists."""
     names = list(MISTAKES[name])
-    often = max(1, len(names) // (ALWAYS if SMALL[name] else 2))
+    often = max(1, len(names) // (ALWAYS if SMALL[name] else 1))
     return [
         pytest.param(name, mistake, marks=[pytest.mark.slow] if i % often else []) for i, mistake in enumerate(names)
     ]

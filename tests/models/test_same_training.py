@@ -34,8 +34,9 @@ def test_same_initial_weights(name):
     assert torch.equal(ours_state, torch.get_rng_state())
 
 
-PAIRS = [  # one optimiser in every run, the other by test-all, and with it the network that takes longest
-    pytest.param(name, optimiser, marks=[] if optimiser == "sgd" and name != "inception_v3" else [pytest.mark.slow])
+LONGEST = ("inception_v3", "vgg11")
+PAIRS = [  # one optimiser in every run, the other by test-all, and with it the networks that take longest
+    pytest.param(name, optimiser, marks=[] if optimiser == "sgd" and name not in LONGEST else [pytest.mark.slow])
     for name in NAMES
     for optimiser in OPTIMISERS
 ]
