@@ -1,6 +1,7 @@
 """`predictions.csv`: one row an image, in the order of the data, whatever the number of processes."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +34,22 @@ class PredictionWriter(Callback):
     ) -> None:
         """Keep the rows of the batch."""
         data = trainer.datamodule
-        top = outputs["probabilities"].topk(min(TOP, len(data.class_names)))
-        indices = outputs["index"].tolist()
-        labels = outputs["label"].tolist() if "label" in outputs else [None] * len(indices)
-        for index, label, classes, values in zip(
-            indices, labels, top.indices.tolist(), top.values.tolist(), strict=True
-        ):
-            row = {"image": data.index_name("predict", index)}
-            if label is not None:
-                row["label"] = data.class_names[label]
-            for rank, (class_index, value) in enumerate(zip(classes, values, strict=True), start=1):
-                suffix = "" if rank == 1 else f"_{rank}"
-                row[f"class{suffix}"] = data.class_names[class_index]
-                row[f"probability{suffix}"] = f"{value:.6f}"
-            self._rows[index] = row
+        columns = self.columns(outputs, data)
+        labels = outputs["label"].tolist() if "label" in outputs else None
+        for place, index in enumerate(outputs["index"].tolist()):
+            known = {"image": data.index_name("predict", index)}
+            if labels is not None:
+                known["label"] = data.class_names[labels[place]]
+            self._rows[index] = known | columns[place]
+
+    def columns(self, outputs: Any, data: Any) -> list[dict[str, Any]]:
+        """Return what is written of each image of a batch, by the name of the column."""
+        names = data.class_names
+        top = outputs["probabilities"].topk(min(TOP, len(names)))
+        return [
+            dict(item for rank, pair in enumerate(zip(*row, strict=True)) for item in _named(names, rank, *pair))
+            for row in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        ]
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather the rows of all processes and write them."""
@@ -57,6 +60,11 @@ class PredictionWriter(Callback):
             rows = {index: row for share in shares for index, row in share.items()}
         if trainer.is_global_zero:
             _write(self.path, [rows[index] for index in sorted(rows)])
+
+
+def _named(names: Sequence[str], rank: int, label: int, probability: float) -> list[tuple[str, str]]:
+    suffix = f"_{rank + 1}" if rank else ""
+    return [(f"class{suffix}", names[label]), (f"probability{suffix}", f"{probability:.6f}")]
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

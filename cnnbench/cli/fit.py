@@ -26,13 +26,14 @@ from cnnbench.cli.common.resume import continued_by, last_checkpoint, resume_fro
 from cnnbench.cli.common.run_directory import recipe_name
 from cnnbench.cli.common.run_lock import alone_in
 from cnnbench.cli.common.trainer import RunCLI
-from cnnbench.tasks import ClassificationTask, DetectionTask, SegmentationTask
+from cnnbench.tasks import ClassificationTask, DetectionTask, MultiTaskTask, SegmentationTask
 from cnnbench.tasks.recipe.parser import Parser
 from cnnbench.tasks.recipe.trainer_settings import as_list
 
 _REPORTS = {  # to W&B
     ClassificationTask: WandbReport,
     DetectionTask: DetectionReport,
+    MultiTaskTask: WandbReport,
     SegmentationTask: SegmentationReport,
 }
 
@@ -130,6 +131,8 @@ class FitCLI(RunCLI):
         return [self._best, last, *stops, *(self._reports() if tracked else [])]
 
     def _reports(self) -> list[Callback]:
+        if isinstance(self.model, MultiTaskTask) and "classification" not in self.model.hparams.heads:
+            return []  # no classes to confuse
         return [report() for task, report in _REPORTS.items() if isinstance(self.model, task)]
 
     def how_to_resume(self) -> str:

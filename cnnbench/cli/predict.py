@@ -7,12 +7,13 @@ from lightning.pytorch.callbacks import Callback
 
 from cnnbench.callbacks.detections import DetectionWriter
 from cnnbench.callbacks.masks import MaskWriter
+from cnnbench.callbacks.multi_task_predictions import MultiTaskWriter
 from cnnbench.callbacks.predictions import PredictionWriter
 from cnnbench.cli.common.trainer import EvaluationCLI
 from cnnbench.data import ImageFolderDataModule
 from cnnbench.data.checks import at_least
 from cnnbench.errors import UserError, either
-from cnnbench.tasks import ClassificationTask, DetectionTask, SegmentationTask
+from cnnbench.tasks import ClassificationTask, DetectionTask, MultiTaskTask, SegmentationTask
 from cnnbench.tasks.recipe.parser import Parser
 
 
@@ -27,6 +28,7 @@ class _Output(NamedTuple):
 _OUTPUTS = {
     ClassificationTask: _Output("predictions.csv", lambda directory: PredictionWriter(directory / "predictions.csv")),
     DetectionTask: _Output("predictions.json", DetectionWriter, ("threshold", "pictures")),
+    MultiTaskTask: _Output("predictions.csv", MultiTaskWriter),
     SegmentationTask: _Output("masks", MaskWriter, ("pictures",)),
 }
 
@@ -37,7 +39,7 @@ def run(args: Sequence[str] | None) -> None:
 
 
 class PredictCLI(EvaluationCLI):
-    """Writes into the run's directory: `predictions.csv`; of detection `predictions.json`, of segmentation `masks/`."""
+    """Writes into the run's directory: `predictions.csv`; of detection `predictions.json`, of masks `masks/`."""
 
     command = "predict"
     images_of_ones_own = True

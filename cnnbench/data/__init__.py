@@ -11,6 +11,7 @@ from cnnbench.data.detection.folder import DetectionFolderDataModule
 from cnnbench.data.detection.voc import VOCDataModule
 from cnnbench.data.digits import DigitsDataModule
 from cnnbench.data.folder import ImageFolderDataModule
+from cnnbench.data.localization import DigitLocalizationDataModule, LocalizationDataModule
 from cnnbench.data.mnist import MNISTDataModule
 from cnnbench.data.segmentation.augment import SegmentationAugmentation
 from cnnbench.data.segmentation.base import SegmentationDataModule
@@ -28,12 +29,14 @@ __all__ = [
     "DetectionAugmentation",
     "DetectionDataModule",
     "DetectionFolderDataModule",
+    "DigitLocalizationDataModule",
     "DigitScenesDataModule",
     "DigitScenesSegmentationDataModule",
     "DigitsDataModule",
     "FolderAugmentation",
     "ImageDataModule",
     "ImageFolderDataModule",
+    "LocalizationDataModule",
     "MNISTDataModule",
     "MaskFolderDataModule",
     "OxfordPetsDataModule",

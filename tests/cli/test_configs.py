@@ -13,7 +13,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 SWEEPS = CONFIGS / "sweeps"  # settings of W&B, tested with the tracking
 RECIPES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml") if path.parent != SWEEPS)
 BUNDLED = [recipe for recipe in RECIPES if "/" not in recipe]
-MONITORS = {"detection": "val/map", "segmentation": "val/miou"}
+MONITORS = {"detection": "val/map", "multitask": "val/score", "segmentation": "val/miou"}
 FEW_STEPS = ("--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 1)
 
 
@@ -67,7 +67,7 @@ def test_recipe_on_bundled_data_runs(command, recipe, saved):
     assert {*saved} == {"best.ckpt", "last.ckpt"}
 
 
-@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.endswith("_digits.yaml")])
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.endswith("digits.yaml")])
 def test_recipe_on_digit_scenes_runs(command, recipe, saved):
     small = ("--data.batch_size", 4, "--data.train_scenes", 8, "--data.val_scenes", 4)
     run = command("fit", "--config", CONFIGS / recipe, *FEW_STEPS, *small)

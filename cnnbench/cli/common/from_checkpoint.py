@@ -18,6 +18,7 @@ _LINKED = ("compile", "channels_last")  # set by an option of the command's own
 _FOLDERS = {  # of images, by task
     "cnnbench.ClassificationTask": "cnnbench.ImageFolderDataModule",
     "cnnbench.DetectionTask": "cnnbench.DetectionFolderDataModule",
+    "cnnbench.MultiTaskTask": "cnnbench.ImageFolderDataModule",
     "cnnbench.SegmentationTask": "cnnbench.MaskFolderDataModule",
 }
 _SHAPE = ("max_size", "letterbox", "resize")  # what a folder takes over of the run's data beside its normalisation
