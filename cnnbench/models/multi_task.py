@@ -220,17 +220,22 @@ def create_multi_task(
     widths = (backbone.num_features, backbone.head_hidden_size)
     made = {head: built(f"the {head} head", HEADS[head], *widths, **of_head[head]) for head in heads}
     network = MultiTaskNetwork(backbone, made, learns_weights)
-    first_conv = getattr(backbone, "pretrained_cfg", {}).get("first_conv") or ()
-    network.pretrained_cfg = {
-        "architecture": f"{name} with the heads {', '.join(heads)}",
-        "first_conv": tuple(
-            _BACKBONE + layer for layer in ([first_conv] if isinstance(first_conv, str) else first_conv)
-        ),
-        "classifier": "heads.classification",
-    }
+    network.pretrained_cfg = _configuration(f"{name} with the heads {', '.join(heads)}", backbone)
     if weights is not None:
         load_weights(network, weights, _with_own_heads, class_names)
     return network
+
+
+def _configuration(name: str, backbone: nn.Module) -> dict[str, Any]:
+    """Return what the backbone says of itself, with the layers called as they are here."""
+    own = dict(getattr(backbone, "pretrained_cfg", None) or {})
+    first = tuple(_BACKBONE + layer for layer in _layers(own.get("first_conv")))
+    return own | {"architecture": name, "first_conv": first, "classifier": "heads.classification"}
+
+
+def _layers(named: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the layers that timm names: one, several, or none."""
+    return (named,) if isinstance(named, str) else tuple(named or ())
 
 
 def check_heads(heads: Sequence[str]) -> None:
@@ -262,9 +267,8 @@ def _with_own_heads(weights: Mapping[str, Any], network: MultiTaskNetwork) -> di
 
 def _as_backbone(weights: Mapping[str, Any], backbone: nn.Module) -> dict[str, Any]:
     """Return weights of a classifier as those of the backbone, which has none of its classifier."""
-    classifier = getattr(backbone, "pretrained_cfg", {}).get("classifier") or ()
-    layers = (classifier,) if isinstance(classifier, str) else classifier
-    without = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
+    classifier = _layers((getattr(backbone, "pretrained_cfg", None) or {}).get("classifier"))
+    without = {f"{layer}.{part}" for layer in classifier for part in ("weight", "bias")}
     return {_BACKBONE + key: value for key, value in weights.items() if key not in without}
 
 

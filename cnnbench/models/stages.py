@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -72,6 +73,21 @@ def stages_of(network: nn.Module) -> list[Part]:
             parameters[stage_at(order[name.rpartition(".")[0]])].append(name)
     parts = zip(boundaries, modules, parameters, strict=True)
     return [Part(ends[end], tuple(inside), tuple(own)) for end, inside, own in parts if own]
+
+
+def feature_info_of(body: nn.Module, place: str) -> list[dict[str, Any]]:
+    """Return what timm tells of the feature maps of a part of a network, with its modules as the network calls them.
+
+    Args:
+        body: Built with `features_only=True`; timm may have flattened the names of its modules.
+        place: Name of the part in the network.
+    """
+    flat = {name.replace(".", "_") for name, _ in body.named_children()}
+    infos = [dict(info) for info in body.feature_info.info]
+    for info in infos:
+        name = info["module"].replace(".", "_")
+        info["module"] = f"{place}.{name if name in flat else info['module']}"
+    return infos
 
 
 def _classifier_names(network: nn.Module) -> list[str]:

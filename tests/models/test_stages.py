@@ -7,6 +7,9 @@ from torch import nn
 
 from cnnbench import create_model, list_models, model_info
 from cnnbench.errors import UserError
+from cnnbench.models.detection import create_detector
+from cnnbench.models.multi_task import create_multi_task
+from cnnbench.models.segmentation import create_segmenter
 from cnnbench.models.stages import classifier_of, stages_of
 
 OF_EACH_PAPER = {model_info(name).paper.title: name for name in reversed(list_models())}.values()
@@ -55,6 +58,27 @@ def test_each_parameter_is_in_one_part(name, source):
 )
 def test_networks_that_only_timm_has(name):
     assert_each_parameter_is_in_one(on_meta(name, source="timm", num_classes=3))
+
+
+BUILDERS = {
+    "retinanet": lambda backbone: create_detector("retinanet", num_classes=3, **backbone),
+    "unet_encoder": lambda backbone: create_segmenter("unet_encoder", num_classes=3, **backbone),
+    "multi_task": lambda backbone: create_multi_task(
+        backbone["backbone"], source=backbone["backbone_source"], heads=["box", "embedding"], num_classes=3
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+@pytest.mark.parametrize("source", ["cnnbench", "timm"])
+def test_what_stands_on_a_classifier_has_its_stages(kind, source):
+    """All that is not the classifier's learns from the first epoch on."""
+    with torch.device("meta"):
+        network = BUILDERS[kind]({"backbone": "resnet18", "backbone_source": source})
+    assert_each_parameter_is_in_one(network)
+    assert [stage.name.rpartition(".")[2] for stage in stages_of(network)][-4:] == [f"layer{n}" for n in (1, 2, 3, 4)]
+    own = {name.split(".")[0] for name in classifier_of(network).parameters}
+    assert own == {"retinanet": {"backbone", "head"}, "unet_encoder": {"blocks", "head"}, "multi_task": {"heads"}}[kind]
 
 
 @pytest.mark.parametrize("network", [*OF_TIMM, "resnet18", "mobilenetv2_050"])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.errors import UserError
+from cnnbench.models.stages import feature_info_of
 
 Target = dict[str, Tensor]
 Detections = dict[str, Tensor]
@@ -84,13 +85,7 @@ class Detector(nn.Module):
     @property
     def feature_info(self) -> list[dict[str, Any]]:
         """What the backbone's maps are, as timm tells it, and the modules here that they come from."""
-        body = self.backbone.body
-        flat = {name.replace(".", "_") for name, _ in body.named_children()}
-        infos = [dict(info) for info in body.feature_info.info]
-        for info in infos:
-            name = info["module"].replace(".", "_")
-            info["module"] = f"backbone.body.{name if name in flat else info['module']}"
-        return infos
+        return feature_info_of(self.backbone.body, "backbone.body")
 
 
 def extents_of(images: Tensor, sizes: Tensor | None) -> list[Size]:

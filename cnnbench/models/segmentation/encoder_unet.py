@@ -21,6 +21,7 @@ from cnnbench.models.factory import create_model, pretrained_cfg
 from cnnbench.models.segmentation.registry import SegmenterInfo, register_segmenter
 from cnnbench.models.segmentation.segmenter import Segmenter
 from cnnbench.models.segmentation.unet import PAPER
+from cnnbench.models.stages import feature_info_of
 
 _ANY_SIZE = {"dynamic_img_size", "strict_img_size"}  # arguments of timm's transformers, with which they take all sizes
 _DEPTHS = 4  # of a vision transformer, that are looked at
@@ -112,6 +113,15 @@ class EncoderUNet(Segmenter):
         for module in [*self.blocks.modules(), *(self.token_maps or nn.ModuleList()).modules()]:
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def get_classifier(self) -> list[nn.Module]:
+        """Return what is no part of the classifier that the segmenter stands on: the way up."""
+        return [module for module in (self.token_maps, self.blocks, self.head) if module is not None]
+
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """What the encoder's maps are, as timm tells it, and the modules here that they come from."""
+        return feature_info_of(self.encoder, "encoder")
 
     def logits(self, images: Tensor) -> Tensor:
         """Return logits (B, num_classes, H, W) of images (B, in_chans, H, W) whose sides `stride` divides."""
