@@ -37,7 +37,7 @@ def quickstart(text: str) -> None:
     """Two networks learn; logits in float64 are equal after weights went either way, as are the losses of two runs."""
     accuracy = dict(re.findall(r"^(\w+) .* test accuracy ([\d.]+)$", text, re.MULTILINE))
     assert list(accuracy) == ["lenet5", "resnet18"]
-    assert min(map(float, accuracy.values())) >= 0.97
+    assert min(map(float, accuracy.values())) >= 0.96
     differences = [float(value) for value in re.findall(r"largest difference of the logits (\S+)", text)]
     assert len(differences) == 3
     assert max(differences) <= 1e-10
