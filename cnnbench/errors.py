@@ -25,14 +25,14 @@ class StoppedError(Exception):
         self.code = code
 
 
-def did_you_mean(name: str, candidates: Iterable[str], n: int = 3) -> str:
+def did_you_mean(name: str | None, candidates: Iterable[str], n: int = 3) -> str:
     """Return the `n` nearest candidates as a clause to append to a message, such as "; did you mean 'fit'?".
 
-    Where nothing is near, all candidates are named if they are few, else the clause is empty.
+    Where nothing is near, or there is no name, all candidates are named if they are few, else the clause is empty.
     """
     candidates = list(dict.fromkeys(candidates))
     spelt = {candidate.lower(): candidate for candidate in candidates}
-    near = get_close_matches(name.lower(), spelt, n=n, cutoff=0.5)
+    near = get_close_matches((name or "").lower(), spelt, n=n, cutoff=0.5)
     if near:
         return f"; did you mean {either([repr(spelt[match]) for match in near])}?"
     return f"; there is {either([repr(name) for name in candidates])}" if 0 < len(candidates) <= 16 else ""
