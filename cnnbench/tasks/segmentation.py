@@ -1,6 +1,6 @@
 """Semantic segmentation: losses by name, mean intersection over union, whole images and tiles, predictions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from cnnbench.models.segmentation.registry import BACKBONE
 from cnnbench.tasks.base import Task
 from cnnbench.tasks.classification import MeanOfSamples
 from cnnbench.tasks.optim import OptimConfig
-from cnnbench.tasks.segmentation_losses import LOSSES, check_losses
+from cnnbench.tasks.segmentation_losses import LOSSES, check_losses, coarser_masks
 from cnnbench.tasks.segmentation_metrics import SegmentationMetrics, classes_of, counted_pixels
 
 
@@ -46,6 +46,8 @@ class SegmentationTask(Task):
             cross_entropy alone.
         class_weights: Of cross entropy and focal loss, one a class; None: equal.
         focal_gamma: How little the focal loss makes of pixels that are classified well.
+        aux_weight: Weight of the losses of coarser maps, where the segmenter has some (`model_args:
+            {deep_supervision: 3}`): of each the weighted sum of `losses`, on the mask's pixels nearest to the map's.
         tile: Evaluate and predict by tiles of so many pixels a side where an image is larger; None: images as a whole.
         overlap: Of neighbouring tiles, in pixels; None: half a tile.
         optim: Optimiser and schedule; None: AdamW with cosine decay.
@@ -74,6 +76,7 @@ class SegmentationTask(Task):
         losses: dict[str, float] | None = None,
         class_weights: list[float] | None = None,
         focal_gamma: float = 2.0,
+        aux_weight: float = 1.0,
         tile: int | None = None,
         overlap: int | None = None,
         optim: OptimConfig | None = None,
@@ -84,6 +87,8 @@ class SegmentationTask(Task):
         check_losses(losses)
         if pretrained:
             raise UserError(f"{name} has no published weights; pretrained_backbone loads those of its backbone")
+        if aux_weight < 0:
+            raise UserError(f"aux_weight is {aux_weight}, but may not be negative")
         if class_weights is not None and (min(class_weights, default=0) < 0 or not any(class_weights)):
             raise UserError(f"class_weights are {class_weights}: none may be negative, and one must be above 0")
         super().__init__(
@@ -94,6 +99,7 @@ class SegmentationTask(Task):
             losses=losses,
             class_weights=class_weights,
             focal_gamma=focal_gamma,
+            aux_weight=aux_weight,
             tile=tile,
             overlap=overlap,
         )
@@ -158,19 +164,31 @@ class SegmentationTask(Task):
     # ------------------------------------------------------------------ steps
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Return the weighted sum of the losses of the batch."""
-        logits = self(batch["image"]).float()
+        """Return the weighted sum of the losses of the batch; with deep supervision, also of those of coarser maps."""
+        outputs = self(batch["image"])
+        logits, *coarser = outputs if isinstance(outputs, tuple) else (outputs,)
         target = batch["mask"].long()
-        losses = {f"loss_{name}": loss(logits, target) for name, loss in self.train_losses.items()}
-        weights = self.hparams.losses.values()
-        loss = sum(weight * own for weight, own in zip(weights, losses.values(), strict=True))
+        losses = {f"loss_{name}": loss(logits.float(), target) for name, loss in self.train_losses.items()}
+        loss = self._weighted(losses.values())
+        if coarser:
+            masks = coarser_masks(target, self.network.continued_size(*target.shape[-2:]), coarser)
+            pairs = zip(coarser, masks, strict=True)
+            of_maps = [[own(x.float(), mask) for own in self.train_losses.values()] for x, mask in pairs]
+            losses["loss_aux"] = sum(map(self._weighted, of_maps))
+            loss = loss + self.hparams.aux_weight * losses["loss_aux"]
         if self.is_logging_step or self.trainer.is_last_batch:  # the last is shown, also in an epoch of few steps
             logged = {"loss": loss, **(losses if len(losses) > 1 else {})}
             self.log_dict({f"train/{name}": value.detach() for name, value in logged.items()}, sync_dist=True)
         return loss
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, num_classes, H, W) for all pixels of normalised images (B, C, H, W)."""
+    def _weighted(self, losses: Iterable[Tensor]) -> Tensor:
+        return sum(weight * loss for weight, loss in zip(self.hparams.losses.values(), losses, strict=True))
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return logits (B, num_classes, H, W) for all pixels of normalised images (B, C, H, W).
+
+        While training with deep supervision it is a tuple: these, and the logits of coarser maps.
+        """
         tile = self.hparams.tile
         if tile is None or max(images.shape[-2:]) <= tile or self.training:
             return segmented(self.network, images, super().forward)

@@ -1,6 +1,6 @@
 """Losses of segmentation by name; pixels of the label 255 count in none of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +78,19 @@ class DiceLoss(nn.Module):
         dice = (2 * overlap + self.smooth) / (probabilities.sum((0, 2, 3)) + pixels + self.smooth)
         present = pixels > 0
         return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+
+
+def coarser_masks(masks: Tensor, size: tuple[int, int], maps: Sequence[Tensor]) -> list[Tensor]:
+    """Return masks for the logits of coarser maps: of the pixels that stand in the middle of the maps'.
+
+    Args:
+        masks: int64 (B, H, W).
+        size: Height and width that the images were continued to, right and below; pixels there do not count.
+        maps: (B, K, H', W') each, of the images so continued.
+    """
+    height, width = masks.shape[-2:]
+    continued = F.pad(masks, (0, size[1] - width, 0, size[0] - height), value=IGNORED)[:, None].float()
+    return [F.interpolate(continued, x.shape[-2:], mode="nearest-exact")[:, 0].long() for x in maps]
 
 
 def _weight_of(target: Tensor, weights: Tensor | None) -> Tensor:

@@ -9,7 +9,8 @@ from forked import run_forked
 from PIL import Image
 
 TINY = (
-    *("--model.model_args", "{widths: [4, 8]}", "--data.image_size", 48, "--data.object_size", "[12, 24]"),
+    *("--model.model_args", "{widths: [4, 4, 8], deep_supervision: 1}"),
+    *("--data.image_size", 48, "--data.object_size", "[12, 24]"),
     *("--data.objects", "[1, 3]", "--data.batch_size", 4, "--model.optim.base_batch_size", 4),
     *("--model.optim.warmup_epochs", 1),  # so that the first epoch does not depend on how many follow
     *("--data.train_scenes", 16, "--data.val_scenes", 5, "--data.test_scenes", 7, "--trainer.log_every_n_steps", 1),
@@ -35,7 +36,8 @@ def test_fit_logs_each_loss_and_their_sum(fitted):
     rows = [row for row in fitted.metrics if "train/loss" in row]
     assert len(rows) == 8
     for row in rows:
-        assert row["train/loss"] == pytest.approx(row["train/loss_cross_entropy"] + row["train/loss_dice"], rel=1e-5)
+        parts = [row[f"train/loss_{name}"] for name in ("cross_entropy", "dice", "aux")]
+        assert row["train/loss"] == pytest.approx(sum(parts), rel=1e-5)
     for row in fitted.metrics:
         if "val/miou" in row:
             assert 0 <= row["val/miou"] <= row["val/dice"] <= 1

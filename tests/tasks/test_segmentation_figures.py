@@ -8,7 +8,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from cnnbench.errors import UserError
 from cnnbench.tasks import SegmentationTask
-from cnnbench.tasks.segmentation_losses import LOSSES, CrossEntropyLoss, DiceLoss, FocalLoss
+from cnnbench.tasks.segmentation_losses import LOSSES, CrossEntropyLoss, DiceLoss, FocalLoss, coarser_masks
 from cnnbench.tasks.segmentation_metrics import SegmentationMetrics, classes_of
 
 
@@ -89,6 +89,15 @@ def test_a_class_that_is_neither_found_nor_there_has_no_figure():
     assert not any(name.endswith("/c") for name in figures)
 
 
+def test_coarser_masks_are_the_pixels_in_the_middle_of_coarser_ones(target):
+    half, third = coarser_masks(target, (12, 8), [torch.zeros(2, 4, 6, 4), torch.zeros(2, 4, 4, 1)])
+    assert torch.equal(half[:, :4, :3], target[:, 1::2, 1::2])
+    assert (half[:, 4:] == 255).all()  # rows 9 and 11 of images of 9 rows
+    assert (half[..., 3] == 255).all()
+    assert torch.equal(third[:, :3, 0], target[:, 1::3, 4])
+    assert half.dtype == torch.int64
+
+
 def test_the_greatest_logit_is_argmax_the_first_of_equal_ones():
     logits = torch.randint(0, 4, (2, 21, 150, 131)).float()
     assert torch.equal(classes_of(logits).long(), logits.argmax(1))
@@ -103,6 +112,7 @@ def test_the_greatest_logit_is_argmax_the_first_of_equal_ones():
         ({"losses": {"dise": 1.0}}, "unknown loss 'dise'; did you mean 'dice'"),
         ({"losses": {"dice": 0.0}}, "losses.dice is 0.0: its weight must be above 0"),
         ({"losses": {}}, "losses is empty"),
+        ({"aux_weight": -1.0}, "aux_weight is -1.0, but may not be negative"),
         ({"class_weights": [1.0, 2.0]}, "class_weights has 2 numbers: there are 3 classes"),
         ({"class_weights": [1.0, -2.0, 1.0]}, "none may be negative"),
         ({"num_classes": 300}, "masks of 8 bits have at most 255"),

@@ -79,6 +79,7 @@ class EncoderUNet(Segmenter):
         num_classes: Classes, the background among them.
         in_chans: Channels of the images.
         decoder_channels: Channels of the way up, coarsest first; of more than there are doublings the last.
+        deep_supervision: How many coarser maps have logits of their own while training, see `Segmenter`.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class EncoderUNet(Segmenter):
         num_classes: int,
         in_chans: int,
         decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+        deep_supervision: int = 0,
     ) -> None:
         strides, channels = encoder.feature_info.reduction(), encoder.feature_info.channels()
         super().__init__(num_classes, in_chans, stride=max(strides))
@@ -110,33 +112,40 @@ class EncoderUNet(Segmenter):
             for (coarse, fine), skip in zip(pairwise(widths), self._skips, strict=True)
         )
         self.head = nn.Conv2d(widths[-1], num_classes, 3, padding=1)
+        self.supervise(widths[1:], deep_supervision)
         for module in [*self.blocks.modules(), *(self.token_maps or nn.ModuleList()).modules()]:
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def get_classifier(self) -> list[nn.Module]:
         """Return what is no part of the classifier that the segmenter stands on: the way up."""
-        return [module for module in (self.token_maps, self.blocks, self.head) if module is not None]
+        own = (self.token_maps, self.blocks, self.head, self.aux_heads)
+        return [module for module in own if module is not None]
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
         """What the encoder's maps are, as timm tells it, and the modules here that they come from."""
         return feature_info_of(self.encoder, "encoder")
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Return logits (B, num_classes, H, W) of images (B, in_chans, H, W) whose sides `stride` divides."""
+    def way_up(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of the way up of images (B, in_chans, H, W) whose sides `stride` divides, coarsest first."""
         maps = self.encoder(images)
         if getattr(self.encoder, "output_fmt", "NCHW") == "NHWC":
             maps = [x.permute(0, 3, 1, 2).contiguous() for x in maps]
         if self.token_maps is not None:
             maps = self.token_maps(maps)
-        x = maps[-1]
+        enlarged = [maps[-1]]
         for block, skip in zip(self.blocks, self._skips, strict=True):
-            x = block(x, None if skip is None else maps[skip])
-        x = self.head(x)
-        if x.shape[-2:] != images.shape[-2:]:  # strides that are no powers of two
-            x = F.interpolate(x, size=images.shape[-2:], mode="bilinear", align_corners=False)
-        return x
+            enlarged.append(block(enlarged[-1], None if skip is None else maps[skip]))
+        return enlarged[1:]
+
+    def logits(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return what `Segmenter.logits` does."""
+        logits = super().logits(images)
+        finest, *coarser = logits if isinstance(logits, tuple) else (logits,)
+        if finest.shape[-2:] != images.shape[-2:]:  # strides that are no powers of two
+            finest = F.interpolate(finest, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return (finest, *coarser) if coarser else finest
 
 
 def _doubled(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -154,6 +163,7 @@ def create_encoder_unet(
     backbone_args: Mapping[str, Any] | None = None,
     out_indices: Sequence[int] | None = None,
     decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+    deep_supervision: int = 0,
 ) -> EncoderUNet:
     """Build a U-Net over a classifier.
 
@@ -166,6 +176,7 @@ def create_encoder_unet(
         backbone_args: Its further arguments, such as `{img_size: 96}` of a vision transformer.
         out_indices: Which of its feature maps to take; None: the last of each stride, or four depths of a transformer.
         decoder_channels: Channels of the way up, coarsest first.
+        deep_supervision: How many coarser maps have logits of their own while training, see `Segmenter`.
 
     Raises:
         UserError: There is no such network or map, or the arguments do not fit it.
@@ -177,7 +188,7 @@ def create_encoder_unet(
                 [info["reduction"] for info in create_model(backbone, **options).feature_info.info]
             )
     encoder = create_model(backbone, pretrained=pretrained_backbone, out_indices=tuple(out_indices), **options)
-    network = EncoderUNet(encoder, num_classes, in_chans, decoder_channels)
+    network = EncoderUNet(encoder, num_classes, in_chans, decoder_channels, deep_supervision)
     published = pretrained_cfg(backbone, backbone_source)
     if published["fixed_input_size"] and not _ANY_SIZE & options.keys():
         network.fixed_size = to_2tuple(options.get("img_size", published["input_size"][1:]))

@@ -4,6 +4,7 @@ The one idea: a network that halves its maps to see what is there, doubles them 
 is handed the map of that resolution from the way down.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -48,6 +49,10 @@ class UNet(Segmenter):
             them for all).
         norm: Whether BatchNorm follows each 3x3 convolution; the paper, of the same year, has none.
         drop_rate: Dropout of the two coarsest maps, "at the end of the contracting path" (section 3.1).
+        deep_supervision: How many coarser maps have logits of their own while training, see `Segmenter`.
+
+    Raises:
+        UserError: There are not so many, or the convolutions are not padded.
     """
 
     def __init__(
@@ -58,7 +63,10 @@ class UNet(Segmenter):
         padded: bool = True,
         norm: bool = True,
         drop_rate: float = 0.0,
+        deep_supervision: int = 0,
     ) -> None:
+        if deep_supervision and not padded:
+            raise UserError(f"deep_supervision is {deep_supervision}: coarser maps are those of the image if padded")
         if len(widths) < 2:
             raise UserError(f"widths is {list(widths)}: it must have one for each resolution, two at least")
         super().__init__(num_classes, in_chans, stride=2 ** (len(widths) - 1))
@@ -75,25 +83,32 @@ class UNet(Segmenter):
         self.enlarge = nn.ModuleList(nn.ConvTranspose2d(*pair, kernel_size=2, stride=2) for pair in coarser)
         self.up = nn.ModuleList(DoubleConv(2 * width, width, padding, norm) for _, width in coarser)
         self.head = nn.Conv2d(widths[0], num_classes, 1)
+        self.supervise(widths[-2::-1], deep_supervision)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # section 3: a deviation of sqrt(2 / N)
+            elif isinstance(module, nn.ConvTranspose2d):  # a pixel that goes out has one that comes in, in each channel
+                nn.init.normal_(module.weight, std=math.sqrt(2 / module.in_channels))
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Return logits of images (B, in_chans, H, W): (B, num_classes, H - 2 border, W - 2 border)."""
+    def way_up(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of the way up, coarsest first; the last is (B, widths[0], H - 2 border, W - 2 border)."""
         x, skips = images, []
         for level, block in enumerate(self.down):
             x = block(self.pool(x) if level else x)
             if level >= len(self.down) - 2:
                 x = self.drop(x)
             skips.append(x)
+        maps = []
         for enlarge, block, skip in zip(self.enlarge, self.up, skips[-2::-1], strict=True):
             x = enlarge(x)
             x = block(torch.cat((_middle(skip, x), x), dim=1))
-        return self.head(x)
+            maps.append(x)
+        return maps
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits of images (B, in_chans, H, W), of all pixels or, not padded, of those within the border.
+
+        While training with deep supervision it is a tuple: these, and the logits of coarser maps, the finest first.
 
         Raises:
             UserError: The images have other channels, or, not padded, a size that cannot be halved so often.

@@ -125,6 +125,54 @@ def test_a_transformer_of_one_size_takes_smaller_images_and_larger_ones_by_tiles
         network(torch.randn(1, 3, 40, 100))
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "coarser"),
+    [
+        ("unet", {"widths": [4, 8, 8, 16]}, [(20, 24), (10, 12)]),
+        ("unet_encoder", {"backbone": "resnet18", "in_chans": 3}, [(32, 32), (16, 16)]),
+        ("unet_encoder", {"backbone": "resnet18", "in_chans": 3, "out_indices": [0, 1, 2]}, [(20, 24), (10, 12)]),
+    ],
+)
+def test_coarser_maps_have_logits_of_their_own_while_training(name, options, coarser):
+    """Of the image as it is continued; in evaluation the network is the same with and without them."""
+    options = {**SMALL, "widths": None, **options}
+    options = {key: value for key, value in options.items() if value is not None}
+    supervised = warmed(create_segmenter(name, **options, deep_supervision=2)).train()
+    images = torch.randn(2, options["in_chans"], 37, 45, dtype=torch.float64)
+    logits, *others = supervised(images)
+    assert logits.shape == (2, 3, 37, 45)
+    assert [x.shape for x in others] == [(2, 3, *size) for size in coarser]
+    sum(x.square().sum() for x in others).backward()
+    deep = supervised.down[-1][0] if name == "unet" else supervised.encoder.conv1
+    assert deep.weight.grad.abs().sum() > 0
+    assert supervised.head.weight.grad is None
+    plain = create_segmenter(name, **options).double().eval()
+    weights = {key: value for key, value in supervised.state_dict().items() if not key.startswith("aux_heads.")}
+    plain.load_state_dict(weights)
+    with torch.no_grad():
+        assert torch.equal(supervised.eval()(images), plain(images))
+
+
+def test_the_way_up_keeps_the_strength_of_what_is_deep():
+    """Section 3: initial deviations of sqrt(2 / N), where N counts what enters one neuron, on the way up one pixel."""
+    torch.manual_seed(0)
+    network = create_segmenter("unet", num_classes=2, in_chans=1, widths=[64, 128])
+    assert network.enlarge[0].weight.std().item() == pytest.approx((2 / 128) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("unet", {"deep_supervision": 4}, "deep_supervision is 4: the way up has 3 maps besides the last"),
+        ("unet", {"deep_supervision": -1}, "deep_supervision is -1"),
+        ("unet_paper", {"deep_supervision": 1}, "deep_supervision is 1: coarser maps are those of the image if padded"),
+    ],
+)
+def test_maps_that_cannot_be_supervised_are_refused(name, options, message):
+    with pytest.raises(UserError, match=message):
+        create_segmenter(name, **SMALL, **options)
+
+
 def test_each_map_of_the_encoder_is_looked_at():
     network = create_segmenter("unet_encoder", backbone="resnet18", num_classes=2)
     maps = []
