@@ -14,6 +14,7 @@ TINY = (
     *("--data.objects", "[1, 3]", "--data.batch_size", 4, "--model.optim.base_batch_size", 4),
     *("--model.optim.warmup_epochs", 1),  # so that the first epoch does not depend on how many follow
     *("--data.train_scenes", 16, "--data.val_scenes", 5, "--data.test_scenes", 7, "--trainer.log_every_n_steps", 1),
+    *("--trainer.precision", "32-true"),  # which a checkpoint alone is evaluated in
 )
 
 
