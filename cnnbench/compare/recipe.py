@@ -42,7 +42,7 @@ class Recipe:
         parser = _parser()
         settings = parser.parse_args(["--config", str(path)])
         parser.check_top_level(yaml.safe_load(path.read_text(encoding="utf-8")))
-        parser.check_mappings(settings)
+        parser.check_values(settings)
         check_trainer_settings(settings.trainer, settings.seed_everything)
         if settings.ckpt_path is not None:
             raise UserError(f"{path} goes on from a checkpoint, {settings.ckpt_path}: a duel trains from the beginning")

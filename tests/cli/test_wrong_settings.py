@@ -30,6 +30,8 @@ OPTIONS = {
     "--data.augmentation.hflip 2": "augmentation.hflip is 2.0: a probability is between 0 and 1",
     "--data.augmentation.hfliip 0.5": "unknown key 'data.augmentation.hfliip'; did you mean 'data.augmentation.hflip'?",
     "--data.augmentation foo": "data.augmentation is 'foo', but must be a mapping of color_jitter, crop_padding",
+    "--data.batch_size null": "data.batch_size is null, but must be int",
+    "--model.source null": "model.source is null, but must be str",
     "--model.optim.lrr 0.1": "unknown key 'model.optim.lrr'; did you mean 'model.optim.lr'?",
     "--model.optim.lr fast": "model.optim.lr is 'fast', but must be float",
     "--model.optim.optimizer admw": "unknown optimizer 'admw'; did you mean 'adamw'",

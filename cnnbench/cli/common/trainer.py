@@ -109,7 +109,7 @@ class RunCLI(LightningCLI):
         for config in self._config_files():
             self._parser(self.command).check_top_level(yaml.safe_load(config.read_text()))
         settings = self.config[self.command]
-        parser.check_mappings(settings)
+        parser.check_values(settings)
         check_trainer_settings(settings.trainer, settings.seed_everything)
 
     def _parse_ckpt_path(self) -> None:

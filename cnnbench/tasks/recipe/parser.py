@@ -3,8 +3,10 @@
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from types import NoneType
+from typing import Any, NoReturn, get_args, get_type_hints
 
 from jsonargparse import ActionYesNo
 from lightning.pytorch.cli import LightningArgumentParser
@@ -69,16 +71,19 @@ class Parser(LightningArgumentParser):
             if key not in known:
                 raise UserError(f"unknown key {key!r}{did_you_mean(key, known, n=1)}")
 
-    def check_mappings(self, config: Any) -> None:
-        """Refuse a value where a mapping belongs, as for `augmentation`; jsonargparse fails on it much later."""
+    def check_values(self, config: Any) -> None:
+        """Refuse null where a value belongs, and a value where a mapping does: jsonargparse fails on them late."""
         for root in ("model", "data"):
             module, _, name = config[root].class_path.rpartition(".")
             kind = getattr(import_module(module), name)
-            hints = get_type_hints(kind.__init__)
+            hints, defaults = get_type_hints(kind.__init__), signature(kind).parameters
             for argument, value in vars(config[root].init_args).items():
-                path = f"{root}.{argument}"
+                path, hint = f"{root}.{argument}", hints.get(argument)
+                default = defaults[argument].default if argument in defaults else None
+                if value is None and isinstance(default, (str, int, float)) and NoneType not in get_args(hint):
+                    raise UserError(f"{path} is null, but must be {getattr(hint, '__name__', hint)}")
                 misfit = value is None or isinstance(value, (str, int, float, list))
-                if misfit and hints.get(argument) is dataclass_of(hints.get(argument)) is not None:
+                if misfit and hint is dataclass_of(hint) is not None:
                     raise UserError(f"{path} is {value!r}, {must_be_mapping(path, class_keys(root, kind))}")
 
     def options(self) -> set[str]:
