@@ -8,6 +8,7 @@ import torch
 from forked import run_forked
 
 TINY = (
+    *("--model.weighting", "uncertainty", "--trainer.precision", "32-true"),
     *("--model.name", "mini_resnet", "--data.image_size", 32, "--data.object_size", "[12, 24]", "--data.batch_size", 8),
     *("--model.optim.base_batch_size", 8, "--model.optim.warmup_epochs", 1, "--trainer.log_every_n_steps", 1),
     *("--data.train_scenes", 32, "--data.val_scenes", 11, "--data.test_scenes", 13),
@@ -38,10 +39,10 @@ def test_fit_logs_each_loss_what_it_counts_for_and_each_figure(fitted):
     assert len(rows) == 8
     heads = ("classification", "box", "embedding")
     first = rows[0]
-    assert [first[f"train/weight_{head}"] for head in heads] == [1.0, 0.5, 1.0]
+    assert [first[f"train/weight_{head}"] for head in heads] == [1.0, 0.25, 1.0]
     weighted = sum(first[f"train/weight_{head}"] * first[f"train/loss_{head}"] for head in heads)
     assert first["train/loss"] == pytest.approx(weighted, rel=1e-5)  # log sigma is 0 at first
-    assert rows[-1]["train/weight_box"] != 0.5
+    assert rows[-1]["train/weight_box"] != 0.25
     for row in fitted.metrics:
         if "val/score" in row:
             figures = [row["val/accuracy"], row["val/box_iou"], row["val/recall_at_1"]]
