@@ -45,10 +45,9 @@ class SupervisedContrastiveLoss(nn.Module):
             labels: int64 (B,).
         """
         same, itself = _pairs(labels)
-        cosines = embeddings @ embeddings.T / self.temperature
-        cosines = cosines.masked_fill(
-            itself, torch.finfo(cosines.dtype).min
-        )  # with -inf a batch of one has no gradient
+        cosines = _cosines(embeddings) / self.temperature
+        least = torch.finfo(cosines.dtype).min  # with -inf a batch of one has no gradient
+        cosines = cosines.masked_fill(itself, least)
         nearness = cosines.log_softmax(dim=1).masked_fill(~same, 0)
         others = same.sum(dim=1)
         return -(nearness.sum(dim=1) / others.clamp(min=1)).sum() / (others > 0).sum().clamp(min=1)
@@ -73,9 +72,16 @@ class CosineLoss(nn.Module):
             labels: int64 (B,).
         """
         same, itself = _pairs(labels)
-        cosines = embeddings @ embeddings.T
+        cosines = _cosines(embeddings)
         other = ~(same | itself)
         return _mean(1 - cosines, same) + _mean((cosines - self.margin).clamp(min=0), other)
+
+
+def _cosines(embeddings: Tensor) -> Tensor:
+    """Return the cosine of every pair (B, B), float32 at least: in mixed precision a product is rounded otherwise."""
+    with torch.autocast(embeddings.device.type, enabled=False):
+        embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+        return embeddings @ embeddings.T
 
 
 def _pairs(labels: Tensor) -> tuple[Tensor, Tensor]:

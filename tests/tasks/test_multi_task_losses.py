@@ -48,6 +48,13 @@ def test_supervised_contrastive_loss_is_the_papers_sum(embeddings):
     assert SupervisedContrastiveLoss()(embeddings, LABELS).item() == pytest.approx(sum(of_anchors) / 11, rel=1e-5)
 
 
+@pytest.mark.parametrize("loss", [SupervisedContrastiveLoss(), CosineLoss()])
+def test_mixed_precision_does_not_round_cosines(loss, embeddings):
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = loss(embeddings, LABELS)
+    assert torch.equal(mixed, loss(embeddings, LABELS))
+
+
 def test_cosine_loss_is_the_mean_over_pairs(embeddings):
     pairs = [(i, j) for i in range(12) for j in range(12) if i != j]
     cosine = {(i, j): (embeddings[i] @ embeddings[j]).item() for i, j in pairs}
