@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from cnnbench.data.base import counted
@@ -130,16 +131,25 @@ class DetectionTask(Task):
         return f"{super().title} over {self.backbone} ({self.hparams.backbone_source})"
 
     def configure_model(self) -> None:
-        """Build the detector, once it is sure that its boxes can be told.
+        """Build the detector, once it is sure that its boxes can be told; `fit` clusters its anchors if it wants that.
 
         Raises:
-            UserError: The Trainer's precision has no room for pixels.
+            UserError: The Trainer's precision has no room for pixels, or there are too few objects for the anchors.
         """
         precision = None if self._trainer is None else self.trainer.precision
         if precision in ("16-true", "bf16-true"):
             mixed = precision.replace("true", "mixed")
             raise UserError(f"trainer.precision {precision} rounds boxes by whole pixels; {mixed} keeps them")
         super().configure_model()
+        begins = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.ckpt_path
+        if begins and getattr(self.network, "wants_sizes", False):
+            self._cluster_anchors()
+
+    def _cluster_anchors(self) -> None:
+        sizes = self._data.box_sizes()
+        self.network.cluster(sizes)
+        anchors = ", ".join("{:.0f}x{:.0f}".format(*anchor) for anchor in self.network.anchors.flatten(0, 1).tolist())
+        self.print(f"anchors  {anchors}: clustered from {len(sizes):,} objects")
 
     def compiled_parts(self) -> list[nn.Module]:
         """Return the backbone; what follows it depends on what is in the images."""

@@ -10,7 +10,8 @@ from PIL import Image
 
 TINY = (
     *("--model.backbone", "mini_resnet"),
-    *("--model.model_args", "{strides: [4], fpn_channels: 16, anchors: [[8, 12], [16, 24]], score_thresh: 0.0}"),
+    *("--model.model_args", "{strides: [4], fpn_channels: 16, anchors: 2, score_thresh: 0.0}"),
+    *("--trainer.precision", "32-true"),
     *("--data.image_size", 48, "--data.object_size", "[12, 24]", "--data.objects", "[0, 3]", "--data.batch_size", 4),
     *("--data.train_scenes", 16, "--data.val_scenes", 5, "--data.test_scenes", 7, "--trainer.log_every_n_steps", 1),
 )
@@ -46,6 +47,17 @@ def test_fit_logs_each_loss_and_their_sum(fitted):
         assert len(losses) == 3
         assert row["train/loss"] == pytest.approx(sum(losses), rel=1e-5)
     assert all(0 <= row["val/map"] <= row["val/map_50"] <= 1 for row in fitted.metrics if "val/map" in row)
+
+
+def test_anchors_are_clustered_from_the_training_scenes(fitted):
+    anchors = torch.load(fitted.best, weights_only=True)["state_dict"]["network.anchors"]
+    assert anchors.shape == (1, 2, 2)
+    assert anchors.min() > 6 and anchors.max() <= 24 and bool((anchors[0, 1] > anchors[0, 0]).all())
+
+
+def test_anchors_that_the_scenes_do_not_give_are_named(mistake, recipe):
+    message = mistake("fit", *recipe, "--data.objects", "[0, 0]", leaves_run=True)
+    assert "2 anchors cannot be clustered from boxes of 0 different sizes" in message
 
 
 def test_a_run_that_goes_on_is_the_run_that_went_through(fitted, run, recipe):
@@ -91,7 +103,8 @@ def test_a_checkpoint_alone_predicts_a_folder_of_images(fitted, run, photos_in_a
 
 
 def test_scenes_without_objects_train_and_cannot_be_validated(run, recipe, mistake):
-    empty = ("--data.objects", "[0, 0]", "--trainer.max_epochs", 1)
+    anchors = ("--model.model_args.anchors", "[[8, 12], [16, 24]]")
+    empty = ("--data.objects", "[0, 0]", "--trainer.max_epochs", 1, *anchors)
     rows = run("fit", *recipe, *empty, "--trainer.limit_val_batches", 0).metrics
     assert all(0 < row["train/loss"] < 10 and row["train/grad_norm"] > 0 for row in rows)
     assert "there are no objects in the val images" in mistake("fit", *recipe, *empty, leaves_run=True)

@@ -120,6 +120,17 @@ def as_anchor_levels(anchors: Sequence[Sequence[float]] | Tensor, levels: int) -
     return given[given.prod(dim=1).argsort()].view(levels, -1, 2)
 
 
+def unknown_anchors(count: int, levels: int) -> Tensor:
+    """Return the place of anchors that are not known yet, (levels, count of each, 2), all NaN.
+
+    Raises:
+        UserError: They cannot be shared in equal parts.
+    """
+    if count < 1 or count % levels:
+        raise UserError(f"{count} anchors cannot be shared equally by {levels} feature maps")
+    return torch.full((levels, count // levels, 2), torch.nan)
+
+
 def _spread(sizes: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Return `count` of the sizes that are unlike each other: k-means++ (Arthur, Vassilvitskii, 2007)."""
     chosen = sizes[torch.randint(len(sizes), (1,), generator=generator)]

@@ -12,19 +12,19 @@ which the objectness learns to tell (https://arxiv.org/abs/1911.08287).
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbench.layers.boxes import are_large, box_iou, clip_boxes, convert_boxes
+from cnnbench.layers.boxes import are_large, box_iou, clip_boxes
 from cnnbench.layers.conv_norm import ConvNormAct
-from cnnbench.models.detection.anchors import as_anchor_levels, size_iou
+from cnnbench.models.detection.anchors import as_anchor_levels, cluster_anchors, unknown_anchors
 from cnnbench.models.detection.backbone import Backbone
 from cnnbench.models.detection.detector import Detections, Detector, Size, Target
 from cnnbench.models.detection.registry import DetectorInfo, register_detector
 from cnnbench.models.detection.suppression import best, suppressed
+from cnnbench.models.detection.yolo_cells import alike, best_overlaps, decode, match, places, stride_of
 from cnnbench.models.registry import Paper
 
 COCO_ANCHORS = ((10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90), (156, 198), (373, 326))
@@ -61,25 +61,14 @@ class YOLOHead(nn.Module):
         return raw
 
 
-@dataclass(frozen=True)
-class _Matches:
-    """Which predictions of one map are to find which objects."""
-
-    image: Tensor
-    row: Tensor
-    column: Tensor
-    anchor: Tensor
-    object: Tensor
-
-
 class YOLO(Detector):
     """A backbone and a YOLO head.
 
     Args:
         backbone: Makes the maps.
         num_classes: Classes of objects.
-        anchors: Width and height of each, in pixels; the smallest go to the finest map, as many to each. See
-            `cluster_anchors`. They are part of the state dict.
+        anchors: Width and height of each, in pixels; the smallest go to the finest map, as many to each. Or how many:
+            they are clustered from the training data then, by `cluster`. They are part of the state dict.
         ratio: An anchor resembles an object whose sides are at most so many times longer or shorter.
         loss_weights: Of box, objectness and classes.
         score_thresh: Detections have scores above it; a score is objectness times the class's probability.
@@ -91,12 +80,14 @@ class YOLO(Detector):
         UserError: The anchors are no sizes, or cannot be given to the maps in equal parts.
     """
 
+    anchors: Tensor  # (L, A, 2), in pixels; NaN until they are clustered or loaded
+
     def __init__(
         self,
         backbone: Backbone,
         num_classes: int,
         *,
-        anchors: Sequence[Sequence[float]] = COCO_ANCHORS,
+        anchors: Sequence[Sequence[float]] | int = COCO_ANCHORS,
         ratio: float = 4.0,
         loss_weights: Sequence[float] = (0.05, 1.0, 1.0),
         score_thresh: float = 0.01,
@@ -105,8 +96,9 @@ class YOLO(Detector):
         detections_per_img: int = 100,
     ) -> None:
         super().__init__(backbone, num_classes)
-        levels = as_anchor_levels(anchors, len(backbone.out_channels))
-        self.register_buffer("anchors", levels)  # (L, A, 2)
+        count = len(backbone.out_channels)
+        levels = unknown_anchors(anchors, count) if isinstance(anchors, int) else as_anchor_levels(anchors, count)
+        self.register_buffer("anchors", levels)
         self.head = YOLOHead(backbone.out_channels, levels.shape[1], num_classes)
         self.ratio = ratio
         self.loss_weights = tuple(loss_weights)
@@ -114,6 +106,20 @@ class YOLO(Detector):
         self.nms_thresh = nms_thresh
         self.max_candidates = max_candidates
         self.detections_per_img = detections_per_img
+
+    @property
+    def wants_sizes(self) -> bool:
+        """Whether the anchors are not known yet: how many was given, and neither sizes nor weights."""
+        return bool(self.anchors.isnan().any())
+
+    def cluster(self, sizes: Tensor) -> None:
+        """Make anchors that resemble objects of these sizes, (N, 2), width and height in pixels.
+
+        Raises:
+            UserError: There are fewer different sizes than anchors.
+        """
+        levels = as_anchor_levels(cluster_anchors(sizes, self.anchors[..., 0].numel()), len(self.anchors))
+        self.anchors.copy_(levels)
 
     def losses(
         self, features: Sequence[Tensor], targets: Sequence[Target], canvas: Size, extents: Sequence[Size]
@@ -124,17 +130,16 @@ class YOLO(Detector):
         labels = torch.cat([target["labels"] for target in targets])
         owners = torch.cat([torch.full_like(target["labels"], i) for i, target in enumerate(targets)])
         overlaps, logits, classes, objectness, truths = [], [], [], [], []
+        like = alike(boxes, self.anchors, self.ratio)
         for level, x in enumerate(raw):
-            found = self._matches(level, x, canvas, boxes, owners)
-            at = (found.image, found.row, found.column, found.anchor)
-            matched = x[at]  # (M, 5 + num_classes)
-            cells = torch.stack((found.column, found.row), dim=-1)
-            decoded = decode(matched, cells, _stride(x, canvas), self.anchors[level][found.anchor])
+            found = match(x, canvas, boxes, owners, like[:, level])
+            matched = x[found.at]  # (M, 5 + num_classes)
+            decoded = decode(matched, found.cells, stride_of(x, canvas), self.anchors[level][found.at[-1]])
             overlaps.append(box_iou(decoded, boxes[found.object], "ciou"))
             logits.append(matched[:, 5:])
             classes.append(F.one_hot(labels[found.object], self.num_classes).to(x.dtype))
             objectness.append(x[..., 4].flatten())
-            truths.append(_best_overlaps(x, at, overlaps[-1].detach()).flatten())
+            truths.append(best_overlaps(x, found.at, overlaps[-1].detach()).flatten())
         return self._weighted(
             torch.cat(overlaps), torch.cat(logits), torch.cat(classes), torch.cat(objectness), torch.cat(truths)
         )
@@ -151,33 +156,11 @@ class YOLO(Detector):
             "loss_classes": kinds * of_classes / (count * self.num_classes),
         }
 
-    def _matches(self, level: int, x: Tensor, canvas: Size, boxes: Tensor, owners: Tensor) -> _Matches:
-        """Give each object to the anchors like it, in its cell and the nearest one on either axis."""
-        rows, columns = x.shape[1:3]
-        objects, anchors = self._like(boxes)[:, level].nonzero(as_tuple=True)
-        centres = convert_boxes(boxes[objects], "xyxy", "cxcywh")[:, :2] / _stride(x, canvas)
-        cells = centres.floor()
-        toward = torch.where(centres - cells < 0.5, -1.0, 1.0).to(cells.dtype)
-        steps = toward.new_tensor([[0, 0], [1, 0], [0, 1]])[:, None] * toward  # (3, M, 2)
-        column, row = (cells + steps).long().unbind(-1)
-        inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
-        objects, anchors = objects.expand_as(row)[inside], anchors.expand_as(row)[inside]
-        return _Matches(owners[objects], row[inside], column[inside], anchors, objects)
-
-    def _like(self, boxes: Tensor) -> Tensor:
-        """Return for each object, level and anchor whether they are alike; each object is like one at least."""
-        sizes = boxes[:, 2:] - boxes[:, :2]
-        anchors = self.anchors.to(sizes)
-        ratios = sizes[:, None, None] / anchors  # (N, L, A, 2)
-        like = torch.max(ratios, 1 / ratios).amax(dim=-1) < self.ratio
-        nearest = size_iou(sizes, anchors.flatten(0, 1)).argmax(dim=1)
-        return like | F.one_hot(nearest, anchors[..., 0].numel()).bool().view_as(like)
-
     def detect(self, features: Sequence[Tensor], canvas: Size, extents: Sequence[Size]) -> list[Detections]:
         """Return what is found in each image."""
         raw = self.head(features)
-        places = [_places(x, canvas, anchors) for x, anchors in zip(raw, self.anchors, strict=True)]
-        cells, strides, anchors = (torch.cat(parts) for parts in zip(*places, strict=True))
+        of_maps = [places(x, canvas, anchors) for x, anchors in zip(raw, self.anchors, strict=True)]
+        cells, strides, anchors = (torch.cat(parts) for parts in zip(*of_maps, strict=True))
         flat = torch.cat([x.flatten(1, 3) for x in raw], dim=1)  # (B, N, 5 + num_classes)
         found = []
         for x, extent in zip(flat, extents, strict=True):
@@ -196,44 +179,6 @@ class YOLO(Detector):
     def answer(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the raw numbers (B, H, W, A, 5 + num_classes) of each map."""
         return tuple(self.head(features))
-
-
-def decode(raw: Tensor, cells: Tensor, stride: Tensor, anchors: Tensor) -> Tensor:
-    """Return the boxes (M, 4) that a head's numbers stand for.
-
-    Args:
-        raw: (M, 4 or more): x, y, w, h before their sigmoids.
-        cells: (M, 2), column and row.
-        stride: Pixels from cell to cell on either axis, (2,) or (M, 2).
-        anchors: (M, 2), width and height in pixels.
-    """
-    part = raw[:, :4].sigmoid() * 2
-    centres = (part[:, :2] - 0.5 + cells) * stride  # from half a cell before the cell to half a cell behind it
-    sizes = part[:, 2:] ** 2 * anchors.to(part)
-    return torch.cat((centres - sizes / 2, centres + sizes / 2), dim=1)
-
-
-def _stride(x: Tensor, canvas: Size) -> Tensor:
-    height, width = canvas
-    return torch.tensor([width / x.shape[2], height / x.shape[1]], dtype=x.dtype, device=x.device)
-
-
-def _places(x: Tensor, canvas: Size, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return cell, stride and anchor, each (H W A, 2), of every prediction of one map."""
-    rows, columns, count = x.shape[1:4]
-    row, column = (torch.arange(length, device=x.device) for length in (rows, columns))
-    cells = torch.stack((column.expand(rows, columns), row[:, None].expand(rows, columns)), dim=-1)
-    shape = (rows, columns, count, 2)
-    parts = (cells[:, :, None], _stride(x, canvas), anchors)
-    return tuple(part.expand(shape).reshape(-1, 2) for part in parts)
-
-
-def _best_overlaps(x: Tensor, at: tuple[Tensor, ...], overlaps: Tensor) -> Tensor:
-    """Return the objectness (B, H, W, A) that a map should show: the overlap of what it found, 0 elsewhere."""
-    image, row, column, anchor = at
-    shape = x.shape[:4]
-    flat = ((image * shape[1] + row) * shape[2] + column) * shape[3] + anchor
-    return x.new_zeros(shape).view(-1).scatter_reduce(0, flat, overlaps.clamp(min=0), "amax").view(shape)
 
 
 register_detector(

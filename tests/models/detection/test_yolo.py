@@ -5,7 +5,7 @@ import torch
 
 from cnnbench.errors import UserError
 from cnnbench.models.detection import cluster_anchors, create_detector
-from cnnbench.models.detection.yolo import decode
+from cnnbench.models.detection.yolo_cells import alike, decode, match
 
 ANCHORS = [(8, 8), (16, 16), (32, 32)]
 NOTHING = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
@@ -41,8 +41,9 @@ def test_losses_vanish_where_the_head_says_the_truth_and_the_truth_is_found(monk
     raw = [torch.full((2, 64 // s, 96 // s, 1, 8), -20.0) for s in (8, 16, 32)]
     monkeypatch.setattr(network.head, "forward", lambda features: raw)
     for level, (stride, side) in enumerate(zip((8, 16, 32), (8, 16, 32), strict=True)):
-        found = network._matches(level, raw[level], (64, 96), truth[0]["boxes"], torch.zeros(2, dtype=torch.int64))
-        for row, column, owner in zip(found.row.tolist(), found.column.tolist(), found.object.tolist(), strict=True):
+        boxes, owners = truth[0]["boxes"], torch.zeros(2, dtype=torch.int64)
+        found = match(raw[level], (64, 96), boxes, owners, alike(boxes, network.anchors, ratio=4.0)[:, level])
+        for (column, row), owner in zip(found.cells.tolist(), found.object.tolist(), strict=True):
             numbers = raw[level][0, row, column, 0]
             numbers[:4] = raw_of(truth[0]["boxes"][owner].tolist(), (column, row), (side, side), stride)
             numbers[4], numbers[5 + owner] = 20.0, 20.0
@@ -56,8 +57,8 @@ def test_losses_vanish_where_the_head_says_the_truth_and_the_truth_is_found(monk
 
 
 def test_an_object_like_no_anchor_is_still_given_to_the_nearest():
-    network = yolo()
-    like = network._like(torch.tensor([[0.0, 0, 1, 1], [0, 0, 900, 900]]))
+    anchors = torch.tensor(ANCHORS, dtype=torch.float32).view(3, 1, 2)
+    like = alike(torch.tensor([[0.0, 0, 1, 1], [0, 0, 900, 900]]), anchors, ratio=4.0)
     assert like.flatten(1).int().tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
@@ -87,9 +88,24 @@ def test_anchors_are_those_of_the_data():
     torch.testing.assert_close(cluster_anchors(sizes[torch.randperm(600, generator=generator)], 3, seed=5), anchors)
 
 
+def test_of_anchors_that_are_clustered_their_number_is_enough():
+    torch.manual_seed(0)
+    network = create_detector("yolo", backbone="resnet18", num_classes=3, fpn_channels=16, anchors=6)
+    assert network.wants_sizes
+    network.cluster(torch.rand(300, 2) * 60 + 4)
+    assert not network.wants_sizes
+    assert network.anchors.shape == (3, 2, 2)
+    assert network.anchors.prod(dim=-1).flatten().diff().min() > 0
+    again = create_detector("yolo", backbone="resnet18", num_classes=3, fpn_channels=16, anchors=6)
+    again.load_state_dict(network.state_dict())
+    assert not again.wants_sizes
+
+
 @pytest.mark.parametrize(
     ("anchors", "message"),
     [
+        (4, "4 anchors cannot be shared equally by 3"),
+        (0, "0 anchors"),
         ([(8, 8)], "1 anchors cannot be shared equally by 3"),
         ([(8, 8, 8)] * 3, "pairs"),
         ([(8, 0)] * 3, "pairs"),
