@@ -163,7 +163,9 @@ def test_a_fit_says_its_steps_and_their_rate(command, configs):
     assert run.curve("train/lr")[-1] == pytest.approx(0.05)
 
 
-def test_switches_reach_the_network(configs):
+@pytest.fixture
+def hparams_of(configs):
+    """A function that reads a command's options for LeNet-5, without training it."""
     from cnnbench.cli.fit import FitCLI
 
     class Built(FitCLI):
@@ -173,9 +175,18 @@ def test_switches_reach_the_network(configs):
         def _run_subcommand(self, subcommand):
             return None
 
-    hparams = Built(["fit", "--config", str(configs / "lenet5.yaml"), "--compile", "--channels_last"]).model.hparams
+    return lambda *words: Built(["fit", "--config", str(configs / "lenet5.yaml"), *words]).model.hparams
+
+
+def test_switches_reach_the_network(hparams_of):
+    hparams = hparams_of("--compile", "--channels_last")
     assert hparams.compile
     assert hparams.channels_last
+
+
+def test_null_takes_back_what_a_recipe_sets(hparams_of):
+    assert hparams_of("--model.optim.clip_grad", "2").optim.clip_grad == 2
+    assert hparams_of("--model.optim.clip_grad", "2", "--model.optim.clip_grad", "null").optim.clip_grad is None
 
 
 def test_ema_is_evaluated_and_saved(command, configs, tmp_path):

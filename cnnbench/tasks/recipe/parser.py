@@ -41,6 +41,12 @@ class Parser(LightningArgumentParser):
             super().error(message, ex)
         raise UserError(explain(message, (self.command_parser or self).options())) from ex
 
+    def parse_args(self, args: Any = None, *others: Any, **kwargs: Any) -> Any:
+        """Parse a command's words; of `--model.optim.clip_grad null` jsonargparse hands on `clip_grad=None`, a text."""
+        if not self.exit_on_error and isinstance(args, list):  # a parser within this one
+            args = [f"{word.removesuffix('=None')}=null" if word.endswith("=None") else word for word in args]
+        return super().parse_args(args, *others, **kwargs)
+
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
         """Parse a config, once it is sure that the file is one."""
         check_config_file(Path(path))
