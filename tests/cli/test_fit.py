@@ -185,8 +185,8 @@ def test_switches_reach_the_network(hparams_of):
 
 
 def test_null_takes_back_what_a_recipe_sets(hparams_of):
-    assert hparams_of("--model.optim.clip_grad", "2").optim.clip_grad == 2
-    assert hparams_of("--model.optim.clip_grad", "2", "--model.optim.clip_grad", "null").optim.clip_grad is None
+    assert hparams_of("--model.optim.clip_grad", "2").optim["clip_grad"] == 2
+    assert hparams_of("--model.optim.clip_grad", "2", "--model.optim.clip_grad", "null").optim["clip_grad"] is None
 
 
 def test_ema_is_evaluated_and_saved(command, configs, tmp_path):
