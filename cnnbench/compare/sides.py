@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,9 +17,11 @@ from torch.utils._pytree import tree_leaves
 
 from cnnbench.compare.detectors import INPUT_SIZE, compared_detector, is_detector
 from cnnbench.errors import UserError, did_you_mean, first_line
-from cnnbench.models import create_model, model_info, pretrained_cfg
+from cnnbench.models import create_model, list_models, model_info, pretrained_cfg
 from cnnbench.models.factory import SOURCES
+from cnnbench.models.detection import list_detectors
 from cnnbench.models.registry import is_registered
+from cnnbench.models.segmentation import list_segmenters
 
 Spec = str | nn.Module | Callable[..., nn.Module]
 """A network: "resnet50", "timm/resnet50", "my_package.nets:build", a module, or a callable that returns one."""
@@ -106,8 +109,21 @@ def side(spec: Spec, num_classes: int | None = None) -> Side:
         raise UserError(f"unknown model {spec!r}; did you mean {':'.join(spec.rsplit('.', 1))!r}?")
     if is_detector(name) and source != "timm":
         return Side(spec, partial(compared_detector, name, source, **arguments), INPUT_SIZE)
+    if not slash and not is_registered(name):
+        _refuse_other_kinds(name)
     cfg = pretrained_cfg(name, source)
     return _with_size(Side(spec, partial(create_model, name, source=source, **arguments)), cfg)
+
+
+def _refuse_other_kinds(name: str) -> None:
+    """Refuse what is no classifier and has no reference."""
+    detectors = list_detectors()
+    if name in list_segmenters():
+        raise UserError(f"{name} segments, and has no reference to be compared with; what it stands on has: resnet18")
+    near = get_close_matches(name, [*list_models(), *detectors], n=1)
+    if name in detectors or (near and near[0] in detectors):
+        what = f"{name} has no reference to be compared with" if name in detectors else f"unknown detector {name!r}"
+        raise UserError(f"{what}; these detectors have one: {', '.join(filter(is_detector, detectors))}")
 
 
 def reference_of(spec: Spec, num_classes: int | None = None) -> Side:
