@@ -18,7 +18,7 @@ from cnnbench.models.segmentation.registry import BACKBONE
 from cnnbench.tasks.base import Task
 from cnnbench.tasks.classification import MeanOfSamples
 from cnnbench.tasks.optim import OptimConfig
-from cnnbench.tasks.segmentation_losses import LOSSES, check_losses, coarser_masks
+from cnnbench.tasks.segmentation_losses import LOSSES, at_least_float32, check_losses, coarser_masks
 from cnnbench.tasks.segmentation_metrics import SegmentationMetrics, classes_of, counted_pixels
 
 
@@ -155,7 +155,8 @@ class SegmentationTask(Task):
             raise UserError(f"num_classes is {num_classes}: masks of 8 bits have at most {IGNORED}")
         if hparams.class_weights is not None and len(hparams.class_weights) != num_classes:
             raise UserError(f"class_weights has {len(hparams.class_weights)} numbers: there are {num_classes} classes")
-        weights = None if hparams.class_weights is None else torch.tensor(hparams.class_weights, dtype=torch.float32)
+        dtype = torch.get_default_dtype()
+        weights = None if hparams.class_weights is None else torch.tensor(hparams.class_weights, dtype=dtype)
         made = {name: LOSSES[name](weights, hparams.focal_gamma) for name in hparams.losses}
         self.train_losses = nn.ModuleDict(made)
         self.metrics = nn.ModuleDict({f"{stage}_metrics": SegmentationMetrics(num_classes) for stage in _STAGES})
@@ -168,12 +169,12 @@ class SegmentationTask(Task):
         outputs = self(batch["image"])
         logits, *coarser = outputs if isinstance(outputs, tuple) else (outputs,)
         target = batch["mask"].long()
-        losses = {f"loss_{name}": loss(logits.float(), target) for name, loss in self.train_losses.items()}
+        losses = {f"loss_{name}": loss(at_least_float32(logits), target) for name, loss in self.train_losses.items()}
         loss = self._weighted(losses.values())
         if coarser:
             masks = coarser_masks(target, self.network.continued_size(*target.shape[-2:]), coarser)
             pairs = zip(coarser, masks, strict=True)
-            of_maps = [[own(x.float(), mask) for own in self.train_losses.values()] for x, mask in pairs]
+            of_maps = [[own(at_least_float32(x), mask) for own in self.train_losses.values()] for x, mask in pairs]
             losses["loss_aux"] = sum(map(self._weighted, of_maps))
             loss = loss + self.hparams.aux_weight * losses["loss_aux"]
         if self.is_logging_step or self.trainer.is_last_batch:  # the last is shown, also in an epoch of few steps
@@ -253,10 +254,10 @@ class SegmentationTask(Task):
         rows = counted(batch)
         images, sizes = batch["image"], batch["size"].tolist()
         if all((height, width) == images.shape[-2:] for height, width in sizes):
-            yield from self(images).float()[rows]
+            yield from at_least_float32(self(images))[rows]
             return
         for image, (height, width) in zip(images[rows], sizes[rows], strict=True):
-            yield self(image[None, :, :height, :width]).float()[0]
+            yield at_least_float32(self(image[None, :, :height, :width]))[0]
 
     def _classes(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:
         """Yield the classes (H, W) of each image that counts, by tiles as soon as a row of them is finished."""
