@@ -1,5 +1,6 @@
 """Checks of what a user typed: each raises a `UserError` that names the argument and says what is right."""
 
+import math
 from collections.abc import Sequence
 
 from cnnbench.errors import UserError
@@ -9,6 +10,12 @@ def at_least(name: str, value: int, smallest: int) -> None:
     """Refuse a whole number below `smallest`."""
     if value < smallest:
         raise UserError(f"{name} is {value}: it must be at least {smallest}")
+
+
+def not_negative(name: str, value: float) -> None:
+    """Refuse a number below 0, one that is infinite, and what is no number."""
+    if not 0 <= value < math.inf:
+        raise UserError(f"{name} is {value}: it must be a number of at least 0")
 
 
 def one_of(name: str, value: object, allowed: Sequence[object]) -> None:

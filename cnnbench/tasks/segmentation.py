@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 
+from cnnbench.data import checks
 from cnnbench.data.base import counted
 from cnnbench.data.segmentation.base import IGNORED, SegmentationDataModule
 from cnnbench.errors import UserError
@@ -87,9 +88,9 @@ class SegmentationTask(Task):
         check_losses(losses)
         if pretrained:
             raise UserError(f"{name} has no published weights; pretrained_backbone loads those of its backbone")
-        if aux_weight < 0:
-            raise UserError(f"aux_weight is {aux_weight}, but may not be negative")
-        if class_weights is not None and (min(class_weights, default=0) < 0 or not any(class_weights)):
+        checks.not_negative("focal_gamma", focal_gamma)
+        checks.not_negative("aux_weight", aux_weight)
+        if class_weights is not None and not (all(weight >= 0 for weight in class_weights) and any(class_weights)):
             raise UserError(f"class_weights are {class_weights}: none may be negative, and one must be above 0")
         super().__init__(
             *(name, source, pretrained, weights, num_classes, in_chans, model_args, optim, compile, channels_last),

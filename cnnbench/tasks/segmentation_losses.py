@@ -38,7 +38,7 @@ class FocalLoss(nn.Module):
 
     Args:
         weights: Of the classes, (K,); None: equal.
-        gamma: How little: each pixel counts for (1 - p)^gamma, p being the probability of its class.
+        gamma: How little, from 0: each pixel counts for (1 - p)^gamma, p being the probability of its class.
     """
 
     def __init__(self, weights: Tensor | None = None, gamma: float = 2.0) -> None:
@@ -50,7 +50,9 @@ class FocalLoss(nn.Module):
         """Return the mean over the pixels that count, 0 where there are none; arguments as of `CrossEntropyLoss`."""
         weights = _of_dtype(self.weights, logits)
         losses = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")  # 0 where ignored
-        losses = losses * (1 - torch.exp(-losses)) ** self.gamma
+        missing = -torch.expm1(-losses)  # of a probability of 1
+        # of 0, the gradient of a power below 1 is infinite
+        losses = losses * missing.clamp(min=torch.finfo(losses.dtype).tiny) ** self.gamma
         if weights is not None:
             losses = losses * weights[target.clamp(max=len(weights) - 1)]
         return losses.sum() / _weight_of(target, weights).clamp(min=torch.finfo(losses.dtype).tiny)
@@ -131,7 +133,7 @@ def check_losses(losses: Mapping[str, float]) -> None:
     for name, weight in losses.items():
         if name not in LOSSES:
             raise UserError(f"unknown loss {name!r}{did_you_mean(name, LOSSES)}")
-        if weight <= 0:
+        if not weight > 0:
             raise UserError(f"losses.{name} is {weight}: its weight must be above 0")
     if not losses:
         raise UserError(f"losses is empty: it must have a weight for one of {', '.join(LOSSES)}")
