@@ -137,9 +137,10 @@ def read_mask(path: Path, class_of_id: Mapping[int, int]) -> Tensor:
         wrong = np.unique(ids[found < 0]).tolist()
         more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         own = sorted(set(class_of_id) - {IGNORED})
+        besides = f", and {IGNORED} for pixels that do not count" if IGNORED in class_of_id else ""
         raise MaskFileError(
             f"{path} has the id{'s' * (len(wrong) > 1)} {', '.join(map(str, wrong[:_NAMED]))}{more}: "
-            f"there are the classes {own[0]} to {own[-1]}, and {IGNORED} for pixels that do not count"
+            f"there are the classes {own[0]} to {own[-1]}{besides}"
         )
     return torch.from_numpy(found.astype(np.uint8))
 

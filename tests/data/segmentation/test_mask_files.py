@@ -92,6 +92,12 @@ def test_pets_count_from_one(pets):
     assert not names[0] & names[1]
 
 
+def test_an_id_that_pets_do_not_have_is_refused_even_if_others_have_it(pets):
+    save(pets / "oxford-iiit-pet/annotations/trimaps/Bengal_1.png", np.full((40, 60), 255, np.uint8))
+    with pytest.raises(UserError, match=r"Bengal_1.png has the id 255: there are the classes 1 to 3$"):
+        batches(OxfordPetsDataModule(str(pets), num_workers=0), "test")
+
+
 def test_voc_has_a_palette_and_outlines_that_do_not_count(voc):
     data = VOCSegmentationDataModule(str(voc), batch_size=3, num_workers=0, image_size=32)
     (batch,) = batches(data, "val", "validate")
@@ -124,7 +130,7 @@ def edit(root, name, change):
 MISTAKES = {
     "id": (
         lambda root: edit(root, "one", lambda ids: ids + 3),
-        "one.png has the ids 3, 4, 5: there are the classes 0 to 2",
+        "one.png has the ids 3, 4, 5: there are the classes 0 to 2, and 255 for pixels that do not count",
     ),
     "size": (
         lambda root: edit(root, "two", lambda ids: ids[:-1]),
