@@ -24,6 +24,13 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
         raise UserError(f"{name} is {value!r}: it must be {' or '.join(repr(choice) for choice in allowed)}")
 
 
+def distinct(name: str, values: Sequence[str]) -> None:
+    """Refuse a list that has something twice."""
+    twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
+    if twice is not None:
+        raise UserError(f"{name} has {twice!r} twice: each must be another")
+
+
 def probability(name: str, value: float) -> None:
     """Refuse a number outside [0, 1]."""
     if not 0 <= value <= 1:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
 
+from cnnbench.data import checks
 from cnnbench.data.file_index import find_images
 from cnnbench.data.files import cores
 from cnnbench.data.segmentation.augment import SegmentationAugmentation
@@ -63,6 +64,7 @@ class MaskFolderDataModule(MaskFilesDataModule):
         )
         if not class_names or len(class_names) > 255:
             raise UserError(f"class_names are {len(class_names or ())}: name each class, 255 of them at most")
+        checks.distinct("class_names", class_names)
         if val_fraction is not None and not 0 < val_fraction < 1:
             raise UserError(f"val_fraction is {val_fraction}: it must be above 0 and below 1")
         self.class_names = tuple(class_names)

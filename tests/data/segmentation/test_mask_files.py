@@ -164,3 +164,9 @@ def test_each_mismatch_is_named(pairs):
     MISTAKES["size"][0](pairs)
     with pytest.raises(UserError, match=r"one.png has the ids .*; .*two.png has 40x59"):
         folder(pairs).setup("fit")
+
+
+def test_a_name_of_two_classes_is_refused():
+    for data in (MaskFolderDataModule, VOCSegmentationDataModule):
+        with pytest.raises(UserError, match="class_names has 'cat' twice: each must be another"):
+            data(class_names=("cat", "dog", "cat"), num_workers=0)
