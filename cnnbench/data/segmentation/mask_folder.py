@@ -70,6 +70,7 @@ class MaskFolderDataModule(MaskFilesDataModule):
         self.class_names = tuple(class_names)
         self.val_fraction = val_fraction
         self.mask_suffix = mask_suffix
+        self._checked: dict[Path, Pairs] = {}
 
     @property
     def has_test(self) -> bool:
@@ -87,6 +88,12 @@ class MaskFolderDataModule(MaskFilesDataModule):
         return self._pairs(whole).held_out(self.val_fraction)[split == "val"]
 
     def _pairs(self, folder: Path) -> Pairs:
+        """Return the images and masks of a folder, which are looked at once."""
+        if folder not in self._checked:
+            self._checked[folder] = self._find_pairs(folder)
+        return self._checked[folder]
+
+    def _find_pairs(self, folder: Path) -> Pairs:
         for name in ("images", "masks"):
             if not (folder / name).is_dir():
                 raise UserError(f"no {folder / name}: a folder of data has images and masks")

@@ -12,6 +12,8 @@ from cnnbench.data import (
     SegmentationAugmentation,
     VOCSegmentationDataModule,
 )
+from cnnbench.data.segmentation import mask_files
+from cnnbench.data.segmentation.mask_files import read_mask
 from cnnbench.errors import UserError
 
 NAMES = ("grey", "red", "green")
@@ -120,6 +122,18 @@ def test_a_part_is_held_out_and_subfolders_and_suffixes_are_matched(tmp_path):
     assert (len(data.datasets["train"]), len(data.datasets["val"])) == (3, 2)
     with pytest.raises(UserError, match="val/masks: add it, or set val_fraction"):
         folder(tmp_path, mask_suffix="_mask").setup("validate")
+
+
+def test_each_mask_is_checked_once(tmp_path, monkeypatch):
+    for n in range(4):
+        save(tmp_path / f"images/{n}.png", COLOURS[ids_of(20, 20)])
+        save(tmp_path / f"masks/{n}.png", ids_of(20, 20))
+    read = []
+    monkeypatch.setattr(mask_files, "read_mask", lambda path, *ids: read.append(path.name) or read_mask(path, *ids))
+    data = folder(tmp_path, val_fraction=0.5)
+    data.setup("fit")
+    data.setup("validate")
+    assert sorted(read) == [f"{n}.png" for n in range(4)]
 
 
 def edit(root, name, change):
