@@ -110,9 +110,7 @@ class MaskFolderDataModule(MaskFilesDataModule):
 
     def images_to_predict(self) -> Pairs:
         """Return the images below `predict_root`, else those of `test` or `val`; without masks, all below `root`."""
-        has_masks = any(
-            path.is_dir() for path in (self.root / "masks", self.root / "val/masks", self.root / "test/masks")
-        )
+        has_masks = any((self.root / folder / "masks").is_dir() for folder in ("", "train", "val", "test"))
         if self.predict_root is None and not has_masks:
             if not self.root.is_dir():
                 raise UserError(f"nothing to predict: {self.root} is not a folder")

@@ -124,6 +124,20 @@ def test_a_part_is_held_out_and_subfolders_and_suffixes_are_matched(tmp_path):
         folder(tmp_path, mask_suffix="_mask").setup("validate")
 
 
+@pytest.mark.parametrize("below", ["", "train"])
+def test_what_is_held_out_is_predicted_and_no_mask(tmp_path, below):
+    for n in range(4):
+        save(tmp_path / below / f"images/{n}.png", COLOURS[ids_of(20, 20)])
+        save(tmp_path / below / f"masks/{n}.png", ids_of(20, 20))
+    data = folder(tmp_path, val_fraction=0.5)
+    names = {}
+    for stage, split in (("fit", "val"), ("predict", "predict")):
+        data.setup(stage)
+        names[split] = [data.index_name(split, place) for place in range(len(data.datasets[split]))]
+    assert names["predict"] == names["val"]
+    assert len(names["val"]) == 2
+
+
 def test_each_mask_is_checked_once(tmp_path, monkeypatch):
     for n in range(4):
         save(tmp_path / f"images/{n}.png", COLOURS[ids_of(20, 20)])
