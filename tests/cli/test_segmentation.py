@@ -91,6 +91,12 @@ def test_predicted_masks_are_written_and_not_kept(fitted, run, monkeypatch):
     assert len(list((predicted.directory / "masks").iterdir())) == 7
 
 
+def test_an_image_of_one_pixel_is_not_predicted(fitted, mistake, tmp_path):
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    message = mistake("predict", "--ckpt_path", fitted.best, "--data.root", tmp_path, leaves_run=True)
+    assert f"{tmp_path}/dot.png has one pixel: there is nothing to segment" in message
+
+
 def test_a_classifier_takes_no_masks_and_a_segmenter_no_labels(mistake, configs):
     recipe = ("fit", "--config", configs / "segmentation/unet_digits.yaml")
     few = ("--data.batch_size", 4, "--trainer.max_epochs", 1, "--model.class_weights", "null")

@@ -138,6 +138,15 @@ def test_what_is_held_out_is_predicted_and_no_mask(tmp_path, below):
     assert len(names["val"]) == 2
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_of_one_pixel_is_not_predicted(tmp_path, workers):
+    save(tmp_path / "dot.png", np.zeros((1, 1, 3), np.uint8))
+    data = folder(tmp_path, num_workers=workers)
+    data.setup("predict")
+    with pytest.raises(UserError, match=r"^\S*dot.png has one pixel: there is nothing to segment$"):
+        list(data.predict_dataloader())
+
+
 def test_each_mask_is_checked_once(tmp_path, monkeypatch):
     for n in range(4):
         save(tmp_path / f"images/{n}.png", COLOURS[ids_of(20, 20)])
