@@ -5,10 +5,9 @@ from pathlib import Path
 from torchvision.datasets import VOCSegmentation
 
 from cnnbench.data import checks
-from cnnbench.data.detection.voc import CLASSES
 from cnnbench.data.segmentation.augment import SegmentationAugmentation
 from cnnbench.data.segmentation.files import VARIED, MaskFilesDataModule, Pairs
-from cnnbench.data.voc_sets import download_sets, the_set
+from cnnbench.data.voc_sets import CLASSES, download_sets, the_set
 
 
 class VOCSegmentationDataModule(MaskFilesDataModule):
