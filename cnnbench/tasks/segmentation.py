@@ -26,7 +26,8 @@ from cnnbench.tasks.segmentation_metrics import SegmentationMetrics, classes_of,
 class SegmentationTask(Task):
     """A class for each pixel; pixels of the label 255 count nowhere.
 
-    Training logs `train/loss`, each loss where there are several, `train/lr` and `train/grad_norm` every
+    Training logs `train/loss`, each loss where there are several, such as `train/loss_dice`, with deep supervision
+    `train/loss_aux`, what the coarser maps add up to before `aux_weight`, and `train/lr` and `train/grad_norm`, every
     `log_every_n_steps` steps. Evaluation logs `val/…` and `test/…`: `miou` (mean intersection over union), `dice`,
     `pixel_accuracy`, `iou_per_class/NAME`, `dice_per_class/NAME`, and `loss`, cross entropy of the pixels, whatever is
     trained with, all in pixels of the original masks. Each pixel counts once, whatever the number of processes; a class
