@@ -115,7 +115,6 @@ class SegmentationTask(Task):
     def _create_segmenter(self, pretrained: bool, weights: str | None, **kwargs: Any) -> nn.Module:
         hparams = self.hparams
         continues = self._trainer is not None and self.trainer.ckpt_path
-        kwargs.pop("class_names", None)
         return create_segmenter(
             hparams.name,
             source=hparams.source,

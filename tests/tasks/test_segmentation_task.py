@@ -56,6 +56,24 @@ def test_evaluation_in_64_bits_is_exact_to_64_bits():
     assert task.mean_losses["val_loss"].compute().item() == pytest.approx(total, rel=1e-12)
 
 
+def test_a_head_that_was_trained_for_other_classes_starts_anew(tmp_path, caplog):
+    """As many of them: the names tell; the rest is as it was."""
+    first = tiny_unet()
+    trainer(fast_dev_run=1).fit(first, few_scenes())
+    state = {f"network.{key}": value for key, value in first.network.state_dict().items()}
+    for own in (tuple("abcdefghijk"), few_scenes().class_names):
+        torch.save({"state_dict": state, "cnnbench": {"class_names": own}}, tmp_path / f"{own[0]}.ckpt")
+        task = tiny_unet(weights=str(tmp_path / f"{own[0]}.ckpt"))
+        with caplog.at_level("WARNING"):
+            caplog.clear()
+            trainer().validate(task, few_scenes(), verbose=False)
+        loaded = task.network.state_dict()
+        kept = own == few_scenes().class_names
+        assert torch.equal(loaded["down.0.0.weight"], state["network.down.0.0.weight"])
+        assert torch.equal(loaded["head.weight"], state["network.head.weight"]) == kept
+        assert ("its classifier is for other classes, so head" in caplog.text) != kept
+
+
 class FirstBatchesDoNotCount(DigitScenesSegmentationDataModule):
     """Validation scenes of whose first batches no pixel counts."""
 

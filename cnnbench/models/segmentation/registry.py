@@ -1,6 +1,6 @@
 """Which segmenters there are, and the segmenter behind a name and a backbone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ def create_segmenter(
     in_chans: int = 3,
     pretrained_backbone: bool = False,
     weights: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
     **kwargs: Any,
 ) -> Segmenter:
     """Build a segmenter.
@@ -82,6 +83,7 @@ def create_segmenter(
         in_chans: Channels of the images.
         pretrained_backbone: Load the classifier's published weights.
         weights: Load these instead: a file of weights, or a checkpoint of a run.
+        class_names: Names of the classes, for `weights`: a classifier that a run trained for others starts anew.
         kwargs: Arguments of the segmenter; None stands for the default.
 
     Returns:
@@ -107,5 +109,5 @@ def create_segmenter(
     first_conv = next(layer for layer, module in network.named_modules() if isinstance(module, nn.Conv2d))
     network.pretrained_cfg = {"architecture": name, "first_conv": first_conv, "classifier": "head"}
     if weights is not None:
-        load_weights(network, weights)
+        load_weights(network, weights, class_names=class_names)
     return network
