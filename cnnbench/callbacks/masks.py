@@ -1,5 +1,6 @@
 """What `predict` writes of segmentation: masks as indexed PNGs, and pictures with the classes laid over."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,11 @@ class MaskWriter(Callback):
             (self.directory / "pictures").mkdir(exist_ok=True)
         if trainer.is_global_zero:
             named = enumerate(zip(names, self._palette, strict=False))
-            rows = [f"{id},{name},{red},{green},{blue}" for id, (name, (red, green, blue)) in named]
-            with written_whole(self.directory / "classes.csv") as temporary:
-                temporary.write_text("\n".join(("id,name,red,green,blue", *rows, "")), encoding="utf-8")
+            path = self.directory / "classes.csv"
+            with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(("id", "name", "red", "green", "blue"))
+                writer.writerows((id, name, *colour) for id, (name, colour) in named)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any

@@ -1,5 +1,6 @@
 """Checks of what a user typed: each raises a `UserError` that names the argument and says what is right."""
 
+import math
 from collections.abc import Sequence
 
 from cnnbench.errors import UserError
@@ -11,10 +12,23 @@ def at_least(name: str, value: int, smallest: int) -> None:
         raise UserError(f"{name} is {value}: it must be at least {smallest}")
 
 
+def not_negative(name: str, value: float) -> None:
+    """Refuse a number below 0, one that is infinite, and what is no number."""
+    if not 0 <= value < math.inf:
+        raise UserError(f"{name} is {value}: it must be a number of at least 0")
+
+
 def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
     """Refuse a value that is not among those allowed."""
     if value not in allowed:
         raise UserError(f"{name} is {value!r}: it must be {' or '.join(repr(choice) for choice in allowed)}")
+
+
+def distinct(name: str, values: Sequence[str]) -> None:
+    """Refuse a list that has something twice."""
+    twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
+    if twice is not None:
+        raise UserError(f"{name} has {twice!r} twice: each must be another")
 
 
 def probability(name: str, value: float) -> None:

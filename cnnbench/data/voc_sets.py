@@ -1,4 +1,4 @@
-"""The sets of PASCAL VOC on disk, by names such as 2012_trainval, as torchvision finds and downloads them."""
+"""PASCAL VOC: its classes, and its sets on disk, by names such as 2012_trainval, as torchvision finds and gets them."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,6 +7,10 @@ from torchvision.datasets import VOCDetection, VOCSegmentation
 
 from cnnbench.errors import UserError
 
+CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
+    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
 _LISTS = {VOCDetection: "Main", VOCSegmentation: "Segmentation"}  # folder of the lists of images
 
 Kind = type[VOCDetection] | type[VOCSegmentation]

@@ -10,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from cnnbench.errors import UserError, did_you_mean
+from cnnbench.models.weights import start_anew
 
 # Trained on images of mean 0.5; torchvision rescales in the network, `transform_input`, what came normalised otherwise.
 RESCALING = ("googlenet", "inception_v3")
@@ -99,12 +100,8 @@ def _load(network: nn.Module, name: str, published: Mapping[str, Tensor], classe
         if key not in published or (key in anew and not _for_classes(own[key], published[key], classes)):
             raise UserError(f"torchvision's weights of {name} do not fit a network of these arguments: see {key}")
     network.load_state_dict({key: anew.get(key, published[key]) for key in own}, strict=True)
-    layers = list(dict.fromkeys(key.rpartition(".")[0] for key in anew))
-    if layers:
-        ending = "starts" if len(layers) == 1 else "start"
-        _log.warning(
-            "torchvision's weights of %s are for other classes, so %s %s anew", name, ", ".join(layers), ending
-        )
+    if anew:
+        _log.warning("torchvision's weights of %s are for other classes, so %s", name, start_anew([*anew]))
 
 
 def _for_classes(own: Tensor, published: Tensor, classes: tuple[int, int]) -> bool:

@@ -54,8 +54,13 @@ def load_weights(
     _check(weights, own, left_out, f"{path} does not fit {name_of(network)}")
     network.load_state_dict({**weights, **{key: own[key] for key in left_out}}, strict=True)
     if left_out:
-        layer = left_out[0].rpartition(".")[0]
-        _log.warning("%s: its classifier is for other classes, so %s starts anew", path, layer)
+        _log.warning("%s: its classifier is for other classes, so %s", path, start_anew(left_out))
+
+
+def start_anew(keys: Sequence[str]) -> str:
+    """Return a sentence that layers start anew, given the keys of their weights."""
+    layers = list(dict.fromkeys(key.rpartition(".")[0] for key in keys))
+    return f"{', '.join(layers)} {'starts' if len(layers) == 1 else 'start'} anew"
 
 
 def name_of(network: nn.Module) -> str:

@@ -1,31 +1,28 @@
-"""Semantic segmentation: losses by name, mean intersection over union, whole images and tiles, predictions."""
+"""Semantic segmentation: a segmenter by name, and the losses that it is trained with."""
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 
-from cnnbench.data.base import counted
+from cnnbench.data import checks
 from cnnbench.data.segmentation.base import IGNORED, SegmentationDataModule
 from cnnbench.errors import UserError
 from cnnbench.models import pretrained_cfg
-from cnnbench.models.segmentation import create_segmenter, segmented, segmenter_info, tiled, tiled_bands
+from cnnbench.models.segmentation import create_segmenter, segmenter_info
 from cnnbench.models.segmentation.registry import BACKBONE
-from cnnbench.tasks.base import Task
-from cnnbench.tasks.classification import MeanOfSamples
 from cnnbench.tasks.optim import OptimConfig
-from cnnbench.tasks.segmentation_losses import LOSSES, check_losses, coarser_masks
-from cnnbench.tasks.segmentation_metrics import SegmentationMetrics, classes_of, counted_pixels
+from cnnbench.tasks.segmentation_evaluation import SegmentationEvaluation
+from cnnbench.tasks.segmentation_losses import LOSSES, at_least_float32, check_losses, coarser_masks
 
 
-class SegmentationTask(Task):
+class SegmentationTask(SegmentationEvaluation):
     """A class for each pixel; pixels of the label 255 count nowhere.
 
-    Training logs `train/loss`, each loss where there are several, `train/lr` and `train/grad_norm` every
+    Training logs `train/loss`, each loss where there are several, such as `train/loss_dice`, with deep supervision
+    `train/loss_aux`, what the coarser maps add up to before `aux_weight`, and `train/lr` and `train/grad_norm`, every
     `log_every_n_steps` steps. Evaluation logs `val/…` and `test/…`: `miou` (mean intersection over union), `dice`,
     `pixel_accuracy`, `iou_per_class/NAME`, `dice_per_class/NAME`, and `loss`, cross entropy of the pixels, whatever is
     trained with, all in pixels of the original masks. Each pixel counts once, whatever the number of processes; a class
@@ -87,9 +84,9 @@ class SegmentationTask(Task):
         check_losses(losses)
         if pretrained:
             raise UserError(f"{name} has no published weights; pretrained_backbone loads those of its backbone")
-        if aux_weight < 0:
-            raise UserError(f"aux_weight is {aux_weight}, but may not be negative")
-        if class_weights is not None and (min(class_weights, default=0) < 0 or not any(class_weights)):
+        checks.not_negative("focal_gamma", focal_gamma)
+        checks.not_negative("aux_weight", aux_weight)
+        if class_weights is not None and not (all(weight >= 0 for weight in class_weights) and any(class_weights)):
             raise UserError(f"class_weights are {class_weights}: none may be negative, and one must be above 0")
         super().__init__(
             *(name, source, pretrained, weights, num_classes, in_chans, model_args, optim, compile, channels_last),
@@ -113,7 +110,6 @@ class SegmentationTask(Task):
     def _create_segmenter(self, pretrained: bool, weights: str | None, **kwargs: Any) -> nn.Module:
         hparams = self.hparams
         continues = self._trainer is not None and self.trainer.ckpt_path
-        kwargs.pop("class_names", None)
         return create_segmenter(
             hparams.name,
             source=hparams.source,
@@ -155,11 +151,11 @@ class SegmentationTask(Task):
             raise UserError(f"num_classes is {num_classes}: masks of 8 bits have at most {IGNORED}")
         if hparams.class_weights is not None and len(hparams.class_weights) != num_classes:
             raise UserError(f"class_weights has {len(hparams.class_weights)} numbers: there are {num_classes} classes")
-        weights = None if hparams.class_weights is None else torch.tensor(hparams.class_weights, dtype=torch.float32)
+        dtype = torch.get_default_dtype()
+        weights = None if hparams.class_weights is None else torch.tensor(hparams.class_weights, dtype=dtype)
         made = {name: LOSSES[name](weights, hparams.focal_gamma) for name in hparams.losses}
         self.train_losses = nn.ModuleDict(made)
-        self.metrics = nn.ModuleDict({f"{stage}_metrics": SegmentationMetrics(num_classes) for stage in _STAGES})
-        self.mean_losses = nn.ModuleDict({f"{stage}_loss": MeanOfSamples() for stage in _STAGES})
+        self.configure_metrics(num_classes)
 
     # ------------------------------------------------------------------ steps
 
@@ -168,12 +164,12 @@ class SegmentationTask(Task):
         outputs = self(batch["image"])
         logits, *coarser = outputs if isinstance(outputs, tuple) else (outputs,)
         target = batch["mask"].long()
-        losses = {f"loss_{name}": loss(logits.float(), target) for name, loss in self.train_losses.items()}
+        losses = {f"loss_{name}": loss(at_least_float32(logits), target) for name, loss in self.train_losses.items()}
         loss = self._weighted(losses.values())
         if coarser:
             masks = coarser_masks(target, self.network.continued_size(*target.shape[-2:]), coarser)
             pairs = zip(coarser, masks, strict=True)
-            of_maps = [[own(x.float(), mask) for own in self.train_losses.values()] for x, mask in pairs]
+            of_maps = [[own(at_least_float32(x), mask) for own in self.train_losses.values()] for x, mask in pairs]
             losses["loss_aux"] = sum(map(self._weighted, of_maps))
             loss = loss + self.hparams.aux_weight * losses["loss_aux"]
         if self.is_logging_step or self.trainer.is_last_batch:  # the last is shown, also in an epoch of few steps
@@ -184,107 +180,7 @@ class SegmentationTask(Task):
     def _weighted(self, losses: Iterable[Tensor]) -> Tensor:
         return sum(weight * loss for weight, loss in zip(self.hparams.losses.values(), losses, strict=True))
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return logits (B, num_classes, H, W) for all pixels of normalised images (B, C, H, W).
-
-        While training with deep supervision it is a tuple: these, and the logits of coarser maps.
-        """
-        tile = self.hparams.tile
-        if tile is None or max(images.shape[-2:]) <= tile or self.training:
-            return segmented(self.network, images, super().forward)
-        return tiled(self.network, images, tile, self.hparams.overlap, forward=super().forward)
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
-        """Count the pixels; return the classes found and there of the images that count."""
-        return self._evaluate(batch, "val")
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
-        """Count the pixels; return the classes found and there of the images that count."""
-        return self._evaluate(batch, "test")
-
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
-        """Return index (B,), and the class of each pixel of each image, in its own pixels: a list of uint8 (H, W)."""
-        return {"index": batch["index"][counted(batch)], "classes": list(self._classes(batch))}
-
-    def on_validation_epoch_start(self) -> None:
-        """Begin anew."""
-        super().on_validation_epoch_start()
-        self._reset("val")
-
-    def on_test_epoch_start(self) -> None:
-        """Begin anew."""
-        self._reset("test")
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the figures."""
-        self._log_figures("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the figures."""
-        self._log_figures("test")
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what the weights belong to."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["hyper_parameters"]["pretrained_backbone"] = False  # its own take their place
-
-    def _evaluate(self, batch: dict[str, Tensor], stage: str) -> dict[str, Any]:
-        found, there = [], []
-        for logits, mask in zip(self._in_original_pixels(batch), batch["mask"], strict=False):
-            mask = mask[: logits.shape[-2], : logits.shape[-1]]
-            if count := counted_pixels(mask):
-                loss = F.cross_entropy(logits[None], mask[None].long(), ignore_index=IGNORED)
-                self.mean_losses[f"{stage}_loss"].update(loss, weight=count)
-            found.append(classes_of(logits[None])[0])
-            there.append(mask)
-            self.metrics[f"{stage}_metrics"].update(found[-1], mask)
-        return {"classes": found, "masks": there}
-
-    def _in_original_pixels(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:
-        """Yield the logits (K, H, W) of each image of a batch that counts, in pixels of the original image."""
-        originals = batch["original_size"][counted(batch)].tolist()
-        for logits, (height, width) in zip(self._logits(batch), originals, strict=True):
-            if logits.shape[-2:] != (height, width):
-                logits = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0]
-            yield logits
-
-    def _logits(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:
-        """Yield the logits (K, H, W) of each image that counts; what pads a batch is seen by none of them."""
-        rows = counted(batch)
-        images, sizes = batch["image"], batch["size"].tolist()
-        if all((height, width) == images.shape[-2:] for height, width in sizes):
-            yield from self(images).float()[rows]
-            return
-        for image, (height, width) in zip(images[rows], sizes[rows], strict=True):
-            yield self(image[None, :, :height, :width]).float()[0]
-
-    def _classes(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:
-        """Yield the classes (H, W) of each image that counts, by tiles as soon as a row of them is finished."""
-        tile, images = self.hparams.tile, batch["image"]
-        if tile is None or max(images.shape[-2:]) <= tile or not torch.equal(batch["size"], batch["original_size"]):
-            yield from (classes_of(logits[None])[0] for logits in self._in_original_pixels(batch))
-            return
-        rows = counted(batch)
-        run = partial(tiled_bands, self.network, tile=tile, overlap=self.hparams.overlap, forward=super().forward)
-        for image, (height, width) in zip(images[rows], batch["size"][rows].tolist(), strict=True):
-            yield torch.cat([classes_of(band)[0] for band in run(image[None, :, :height, :width])])
-
-    def _reset(self, stage: str) -> None:
-        self.metrics[f"{stage}_metrics"].reset()
-        self.mean_losses[f"{stage}_loss"].reset()
-
-    def _log_figures(self, stage: str) -> None:
-        figures = self.metrics[f"{stage}_metrics"].figures(self._class_names)
-        if "miou" not in figures:
-            raise UserError(f"no pixel of the {stage} masks counts: there is nothing to evaluate")
-        figures["loss"] = self.mean_losses[f"{stage}_loss"].compute().item()
-        for name, value in figures.items():
-            # equal in all processes: the greatest is exact, where a mean may round
-            self.log(f"{stage}/{name}", value, sync_dist=True, reduce_fx="max")
-
-    @property
-    def _class_names(self) -> list[str]:
-        return list(getattr(self._data, "class_names", map(str, range(self.hparams.num_classes))))
-
-
-_STAGES = ("val", "test")

@@ -28,8 +28,9 @@ class CrossEntropyLoss(nn.Module):
             logits: (B, K, H, W).
             target: int64 (B, H, W).
         """
-        total = F.cross_entropy(logits, target, self.weights, ignore_index=IGNORED, reduction="sum")
-        return total / _weight_of(target, self.weights).clamp(min=torch.finfo(total.dtype).tiny)
+        weights = _of_dtype(self.weights, logits)
+        total = F.cross_entropy(logits, target, weights, ignore_index=IGNORED, reduction="sum")
+        return total / _weight_of(target, weights).clamp(min=torch.finfo(total.dtype).tiny)
 
 
 class FocalLoss(nn.Module):
@@ -37,7 +38,7 @@ class FocalLoss(nn.Module):
 
     Args:
         weights: Of the classes, (K,); None: equal.
-        gamma: How little: each pixel counts for (1 - p)^gamma, p being the probability of its class.
+        gamma: How little, from 0: each pixel counts for (1 - p)^gamma, p being the probability of its class.
     """
 
     def __init__(self, weights: Tensor | None = None, gamma: float = 2.0) -> None:
@@ -47,11 +48,14 @@ class FocalLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean over the pixels that count, 0 where there are none; arguments as of `CrossEntropyLoss`."""
+        weights = _of_dtype(self.weights, logits)
         losses = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")  # 0 where ignored
-        losses = losses * (1 - torch.exp(-losses)) ** self.gamma
-        if self.weights is not None:
-            losses = losses * self.weights[target.clamp(max=len(self.weights) - 1)]
-        return losses.sum() / _weight_of(target, self.weights).clamp(min=torch.finfo(losses.dtype).tiny)
+        missing = -torch.expm1(-losses)  # of a probability of 1
+        # of 0, the gradient of a power below 1 is infinite
+        losses = losses * missing.clamp(min=torch.finfo(losses.dtype).tiny) ** self.gamma
+        if weights is not None:
+            losses = losses * weights[target.clamp(max=len(weights) - 1)]
+        return losses.sum() / _weight_of(target, weights).clamp(min=torch.finfo(losses.dtype).tiny)
 
 
 class DiceLoss(nn.Module):
@@ -80,6 +84,11 @@ class DiceLoss(nn.Module):
         return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
 
 
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Return logits in float32, or as they are where they are in float64."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def coarser_masks(masks: Tensor, size: tuple[int, int], maps: Sequence[Tensor]) -> list[Tensor]:
     """Return masks for the logits of coarser maps: of the pixels that stand in the middle of the maps'.
 
@@ -91,6 +100,11 @@ def coarser_masks(masks: Tensor, size: tuple[int, int], maps: Sequence[Tensor]) 
     height, width = masks.shape[-2:]
     continued = F.pad(masks, (0, size[1] - width, 0, size[0] - height), value=IGNORED)[:, None].float()
     return [F.interpolate(continued, x.shape[-2:], mode="nearest-exact")[:, 0].long() for x in maps]
+
+
+def _of_dtype(weights: Tensor | None, logits: Tensor) -> Tensor | None:
+    """Return the weights of the classes in the logits' dtype: a Trainer's precision casts the buffer that has them."""
+    return None if weights is None else weights.to(logits.dtype)
 
 
 def _weight_of(target: Tensor, weights: Tensor | None) -> Tensor:
@@ -119,7 +133,7 @@ def check_losses(losses: Mapping[str, float]) -> None:
     for name, weight in losses.items():
         if name not in LOSSES:
             raise UserError(f"unknown loss {name!r}{did_you_mean(name, LOSSES)}")
-        if weight <= 0:
+        if not weight > 0:
             raise UserError(f"losses.{name} is {weight}: its weight must be above 0")
     if not losses:
         raise UserError(f"losses is empty: it must have a weight for one of {', '.join(LOSSES)}")

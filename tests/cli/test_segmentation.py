@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from forked import run_forked
+from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from PIL import Image
 
 TINY = (
@@ -80,6 +81,20 @@ def test_a_checkpoint_alone_predicts_a_folder_of_images(fitted, run, write_photo
         assert (np.asarray(mask) == np.asarray(Image.open(path))).mean() > 0.99
     with (whole / "classes.csv").open() as file:
         assert [row["name"] for row in csv.DictReader(file)] == ["background", *"0123456789"]
+
+
+def test_predicted_masks_are_written_and_not_kept(fitted, run, monkeypatch):
+    kept = []
+    monkeypatch.setattr(_PredictionLoop, "on_run_end", lambda loop: kept.append(loop.predictions))
+    predicted = run("predict", "--ckpt_path", fitted.best, "--pictures", 0)
+    assert kept == [[]]
+    assert len(list((predicted.directory / "masks").iterdir())) == 7
+
+
+def test_an_image_of_one_pixel_is_not_predicted(fitted, mistake, tmp_path):
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    message = mistake("predict", "--ckpt_path", fitted.best, "--data.root", tmp_path, leaves_run=True)
+    assert f"{tmp_path}/dot.png has one pixel: there is nothing to segment" in message
 
 
 def test_a_classifier_takes_no_masks_and_a_segmenter_no_labels(mistake, configs):

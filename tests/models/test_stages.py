@@ -81,6 +81,23 @@ def test_what_stands_on_a_classifier_has_its_stages(kind, source):
     assert own == {"retinanet": {"backbone", "head"}, "unet_encoder": {"blocks", "head"}, "multi_task": {"heads"}}[kind]
 
 
+@pytest.mark.parametrize(("name", "supervision"), [("unet", 0), ("unet", 1), ("unet_paper", 0)])
+def test_the_stages_of_a_unet_are_its_way_down_and_the_way_up_is_of_the_last(name, supervision):
+    network = create_segmenter(name, num_classes=3, widths=[4, 8, 8], deep_supervision=supervision)
+    assert_each_parameter_is_in_one(network)
+    stages, classifier = stages_of(network), classifier_of(network)
+    assert [stage.name for stage in stages] == ["down.0", "down.1", "down.2"]
+    own = [{name.partition(".")[0] for name in part.parameters} for part in (*stages, classifier)]
+    assert own[:3] == [{"down"}, {"down"}, {"down", "enlarge", "up"}]
+    assert own[3] == {"head", *(["aux_heads"] if supervision else [])}
+    with torch.no_grad():
+        maps = [network.down[0](torch.zeros(1, 3, 32, 32))]
+        for block in network.down[1:]:
+            maps.append(block(network.pool(maps[-1])))
+    assert [info["num_chs"] for info in network.feature_info] == [x.shape[1] for x in maps]
+    assert [info["reduction"] for info in network.feature_info] == [1, 2, 4]
+
+
 @pytest.mark.parametrize("network", [*OF_TIMM, "resnet18", "mobilenetv2_050"])
 def test_a_map_depends_on_the_stages_up_to_its_own(network):
     if network in OF_TIMM:

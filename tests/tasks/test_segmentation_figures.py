@@ -1,5 +1,7 @@
 """Losses and metrics of segmentation against torchmetrics, torchvision and closed forms."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -37,6 +39,18 @@ def test_focal_loss_of_two_classes_is_torchvisions(logits, target):
     reference = sigmoid_focal_loss(logits[:, 0], target.float(), alpha=-1, gamma=2, reduction="mean")
     torch.testing.assert_close(FocalLoss()(two, target), reference)
     torch.testing.assert_close(FocalLoss(gamma=0.0)(logits, target), CrossEntropyLoss()(logits, target))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 1.0, 2.0])
+def test_a_pixel_of_which_nothing_is_missing_has_no_focal_loss_and_no_gradient(gamma):
+    logits = torch.tensor([40.0, 0.3, 0.0, 1.0]).view(1, 2, 1, 2).requires_grad_()
+    loss = FocalLoss(gamma=gamma)(logits, torch.zeros(1, 1, 2, dtype=torch.long))
+    loss.backward()
+    p = 1 / (1 + math.exp(0.7))
+    assert loss.item() == pytest.approx(-math.log(p) * (1 - p) ** gamma / 2)
+    assert logits.grad[0, :, 0, 0].abs().max() < 1e-15
+    assert logits.grad[0, :, 0, 1].isfinite().all()
+    assert (logits.grad[0, :, 0, 1] != 0).all()
 
 
 def test_dice_loss_is_one_minus_the_dice_of_the_classes_that_are_there(logits, target):
@@ -112,9 +126,14 @@ def test_the_greatest_logit_is_argmax_the_first_of_equal_ones():
         ({"losses": {"dise": 1.0}}, "unknown loss 'dise'; did you mean 'dice'"),
         ({"losses": {"dice": 0.0}}, "losses.dice is 0.0: its weight must be above 0"),
         ({"losses": {}}, "losses is empty"),
-        ({"aux_weight": -1.0}, "aux_weight is -1.0, but may not be negative"),
+        ({"losses": {"dice": math.nan}}, "losses.dice is nan: its weight must be above 0"),
+        ({"aux_weight": -1.0}, "aux_weight is -1.0: it must be a number of at least 0"),
+        ({"focal_gamma": -1.0}, "focal_gamma is -1.0: it must be a number of at least 0"),
+        ({"focal_gamma": math.nan}, "focal_gamma is nan: it must be"),
+        ({"focal_gamma": math.inf}, "focal_gamma is inf: it must be"),
         ({"class_weights": [1.0, 2.0]}, "class_weights has 2 numbers: there are 3 classes"),
         ({"class_weights": [1.0, -2.0, 1.0]}, "none may be negative"),
+        ({"class_weights": [1.0, math.nan, 1.0]}, "none may be negative"),
         ({"num_classes": 300}, "masks of 8 bits have at most 255"),
     ],
 )

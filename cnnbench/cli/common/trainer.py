@@ -215,8 +215,9 @@ class EvaluationCLI(RunCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Parser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if "verbose" in self._subcommand_method_arguments[subcommand]:
-            parser.set_defaults(verbose=False)  # `print_metrics` says it
+        left_to_others = {"verbose": False, "return_predictions": False}  # `print_metrics`, and what writes predictions
+        accepted = self._subcommand_method_arguments[subcommand]
+        parser.set_defaults({name: value for name, value in left_to_others.items() if name in accepted})
         return parser
 
     def before_instantiate_classes(self) -> None:

@@ -11,13 +11,9 @@ from torchvision.datasets import VOCDetection
 from cnnbench.data.detection.annotations import VOC_CORNERS, XYWH, Annotations, corners, gathered, left_out
 from cnnbench.data.detection.augment import DetectionAugmentation
 from cnnbench.data.detection.files import FLIPPED, DetectionFilesDataModule, Split
-from cnnbench.data.voc_sets import download_sets, the_set
+from cnnbench.data.voc_sets import CLASSES, download_sets, the_set
 from cnnbench.errors import UserError, did_you_mean
 
-CLASSES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
-    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 

@@ -9,7 +9,7 @@ from cnnbench.data.digit_scenes import DigitScenes, SceneDataset
 from cnnbench.data.pixels import with_channels
 from cnnbench.data.scenes import Scene
 from cnnbench.data.segmentation.augment import Augmenter, SegmentationAugmentation
-from cnnbench.data.segmentation.base import SegmentationDataModule
+from cnnbench.data.segmentation.base import IGNORED, SegmentationDataModule
 from cnnbench.data.segmentation.samples import Sample, collate, item_of, parts_of
 
 _NOT_VARIED = SegmentationAugmentation(hflip=0.0)  # a digit in the mirror is none
@@ -96,6 +96,7 @@ class _Scenes(SceneDataset):
         if self.augmenter is not None:
             item = self.augmenter(item, key)
         image, (mask, instances) = parts_of(item)
+        instances = instances.where(mask != IGNORED, 0)  # beyond the scene
         others = {"instances": (instances, 0), "label": (scene.labels, -1)} if self.instances else {}
         return Sample(image, mask, index, key, others)
 

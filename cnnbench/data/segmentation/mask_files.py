@@ -109,6 +109,7 @@ class MaskFiles(Dataset):
         with encoded_image(path, self.decoder) as file:
             size = file.height, file.width
             image = file.pixels((0, 0, file.width, file.height), self.in_chans)
+        check_pixels(path, size)
         if self.masks is None:
             return image, torch.full(size, IGNORED, dtype=torch.uint8)
         mask = read_mask(self.masks[index], self.class_of_id)
@@ -137,20 +138,25 @@ def read_mask(path: Path, class_of_id: Mapping[int, int]) -> Tensor:
         wrong = np.unique(ids[found < 0]).tolist()
         more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         own = sorted(set(class_of_id) - {IGNORED})
+        besides = f", and {IGNORED} for pixels that do not count" if IGNORED in class_of_id else ""
         raise MaskFileError(
             f"{path} has the id{'s' * (len(wrong) > 1)} {', '.join(map(str, wrong[:_NAMED]))}{more}: "
-            f"there are the classes {own[0]} to {own[-1]}, and {IGNORED} for pixels that do not count"
+            f"there are the classes {own[0]} to {own[-1]}{besides}"
         )
     return torch.from_numpy(found.astype(np.uint8))
 
 
+def check_pixels(image: Path, size: tuple[int, int]) -> None:
+    """Refuse an image of one pixel, by its height and width."""
+    if size == (1, 1):
+        raise ImageFileError(f"{image} has one pixel: there is nothing to segment")
+
+
 def check_size(image: Path, image_size: tuple[int, int], mask: Path, mask_size: tuple[int, int]) -> None:
-    """Refuse a mask of another height and width than its image, and an image of one pixel."""
+    """Refuse a mask of another height and width than its image."""
     if mask_size != image_size:
         sizes = [f"{width}x{height}" for height, width in (mask_size, image_size)]
         raise MaskFileError(f"{mask} has {sizes[0]} pixels, its image {image} has {sizes[1]}")
-    if image_size == (1, 1):
-        raise MaskFileError(f"{image} has one pixel: there is nothing to segment")
 
 
 def mismatch(image: Path, mask: Path, class_of_id: Mapping[int, int]) -> str | None:
@@ -158,6 +164,7 @@ def mismatch(image: Path, mask: Path, class_of_id: Mapping[int, int]) -> str | N
     try:
         with image_file(image) as file:
             width, height = upright_size(file)
+        check_pixels(image, (height, width))
         check_size(image, (height, width), mask, tuple(read_mask(mask, class_of_id).shape))
     except ImageFileError as error:
         return str(error)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
 
+from cnnbench.data import checks
 from cnnbench.data.file_index import find_images
 from cnnbench.data.files import cores
 from cnnbench.data.segmentation.augment import SegmentationAugmentation
@@ -63,11 +64,13 @@ class MaskFolderDataModule(MaskFilesDataModule):
         )
         if not class_names or len(class_names) > 255:
             raise UserError(f"class_names are {len(class_names or ())}: name each class, 255 of them at most")
+        checks.distinct("class_names", class_names)
         if val_fraction is not None and not 0 < val_fraction < 1:
             raise UserError(f"val_fraction is {val_fraction}: it must be above 0 and below 1")
         self.class_names = tuple(class_names)
         self.val_fraction = val_fraction
         self.mask_suffix = mask_suffix
+        self._checked: dict[Path, Pairs] = {}
 
     @property
     def has_test(self) -> bool:
@@ -85,6 +88,12 @@ class MaskFolderDataModule(MaskFilesDataModule):
         return self._pairs(whole).held_out(self.val_fraction)[split == "val"]
 
     def _pairs(self, folder: Path) -> Pairs:
+        """Return the images and masks of a folder, which are looked at once."""
+        if folder not in self._checked:
+            self._checked[folder] = self._find_pairs(folder)
+        return self._checked[folder]
+
+    def _find_pairs(self, folder: Path) -> Pairs:
         for name in ("images", "masks"):
             if not (folder / name).is_dir():
                 raise UserError(f"no {folder / name}: a folder of data has images and masks")
@@ -101,9 +110,7 @@ class MaskFolderDataModule(MaskFilesDataModule):
 
     def images_to_predict(self) -> Pairs:
         """Return the images below `predict_root`, else those of `test` or `val`; without masks, all below `root`."""
-        has_masks = any(
-            path.is_dir() for path in (self.root / "masks", self.root / "val/masks", self.root / "test/masks")
-        )
+        has_masks = any((self.root / folder / "masks").is_dir() for folder in ("", "train", "val", "test"))
         if self.predict_root is None and not has_masks:
             if not self.root.is_dir():
                 raise UserError(f"nothing to predict: {self.root} is not a folder")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from torchvision.datasets import VOCSegmentation
 
-from cnnbench.data.detection.voc import CLASSES
+from cnnbench.data import checks
 from cnnbench.data.segmentation.augment import SegmentationAugmentation
 from cnnbench.data.segmentation.files import VARIED, MaskFilesDataModule, Pairs
-from cnnbench.data.voc_sets import download_sets, the_set
+from cnnbench.data.voc_sets import CLASSES, download_sets, the_set
 
 
 class VOCSegmentationDataModule(MaskFilesDataModule):
@@ -58,6 +58,7 @@ class VOCSegmentationDataModule(MaskFilesDataModule):
             *(root, predict_root, batch_size, image_size, resize, num_workers, in_chans, augmentation, mean, std),
             decoder,
         )
+        checks.distinct("class_names", class_names)
         self.download = download
         self.sets = {"train": tuple(train_sets), "val": tuple(val_sets), "test": tuple(test_sets)}
         self.class_names = tuple(class_names)

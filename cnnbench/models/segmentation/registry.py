@@ -1,6 +1,7 @@
 """Which segmenters there are, and the segmenter behind a name and a backbone."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from cnnbench.errors import UserError
 from cnnbench.models.catalogue import Catalogue, built, refuse_unknown
 from cnnbench.models.registry import Paper
 from cnnbench.models.segmentation.segmenter import Segmenter
-from cnnbench.models.weights import load_weights
+from cnnbench.models.weights import load_weights, start_anew
 
 BACKBONE = "resnet18"
 SOURCES = ("cnnbench",)
+_AUX_HEADS = "aux_heads."  # of coarser maps, see `Segmenter`
 _OF_BACKBONE = ("backbone", "backbone_source", "pretrained_backbone")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ def create_segmenter(
     in_chans: int = 3,
     pretrained_backbone: bool = False,
     weights: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
     **kwargs: Any,
 ) -> Segmenter:
     """Build a segmenter.
@@ -82,6 +87,8 @@ def create_segmenter(
         in_chans: Channels of the images.
         pretrained_backbone: Load the classifier's published weights.
         weights: Load these instead: a file of weights, or a checkpoint of a run.
+        class_names: Names of the classes, for `weights`: a head that a run trained for others starts anew, and so do
+            those of its coarser maps.
         kwargs: Arguments of the segmenter; None stands for the default.
 
     Returns:
@@ -105,7 +112,19 @@ def create_segmenter(
         raise UserError(f"{name} has no backbone; unet_encoder stands on one")
     network = built(name, info.network, num_classes, in_chans, **{**info.defaults, **kwargs})
     first_conv = next(layer for layer, module in network.named_modules() if isinstance(module, nn.Conv2d))
-    network.pretrained_cfg = {"architecture": name, "first_conv": first_conv, "classifier": "head"}
+    heads = ("head", *(f"{_AUX_HEADS}{place}" for place in range(len(network.aux_heads))))
+    network.pretrained_cfg = {"architecture": name, "first_conv": first_conv, "classifier": heads}
     if weights is not None:
-        load_weights(network, weights)
+        load_weights(network, weights, _with_own_aux_heads, class_names)
     return network
+
+
+def _with_own_aux_heads(weights: Mapping[str, Any], network: Segmenter) -> dict[str, Any]:
+    """Return weights with the heads of those coarser maps that the network has; of which they have none, it is new."""
+    own = {key: value for key, value in network.state_dict().items() if key.startswith(_AUX_HEADS)}
+    there = {key.rpartition(".")[0] for key in weights}
+    new = {key: value for key, value in own.items() if key.rpartition(".")[0] not in there}
+    if new:
+        _log.warning("no weights for the heads of coarser maps: %s", start_anew([*new]))
+    kept = {key: value for key, value in weights.items() if key in own or not key.startswith(_AUX_HEADS)}
+    return {**kept, **new}

@@ -43,6 +43,10 @@ class Segmenter(nn.Module):
         """Return the maps of the way up of images (B, in_chans, H, W) whose sides `stride` divides, coarsest first."""
         raise NotImplementedError
 
+    def get_classifier(self) -> list[nn.Module]:
+        """Return what makes logits: the head, and those of coarser maps."""
+        return [self.head, *self.aux_heads]
+
     def supervise(self, channels: Sequence[int], count: int) -> None:
         """Create the heads of coarser maps.
 

@@ -51,6 +51,9 @@ class UNet(Segmenter):
         drop_rate: Dropout of the two coarsest maps, "at the end of the contracting path" (section 3.1).
         deep_supervision: How many coarser maps have logits of their own while training, see `Segmenter`.
 
+    Attributes:
+        feature_info: The maps of the way down, as timm tells them.
+
     Raises:
         UserError: There are not so many, or the convolutions are not padded.
     """
@@ -77,6 +80,9 @@ class UNet(Segmenter):
         self.down = nn.ModuleList(
             DoubleConv(*pair, padding, norm) for pair in zip(before, widths, strict=False)
         )  # finest first
+        self.feature_info = [
+            {"num_chs": width, "reduction": 2**level, "module": f"down.{level}"} for level, width in enumerate(widths)
+        ]
         self.pool = nn.MaxPool2d(2)
         self.drop = nn.Dropout(drop_rate)
         coarser = list(zip(widths[:0:-1], widths[-2::-1], strict=True))  # coarsest first

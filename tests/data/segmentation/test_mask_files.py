@@ -12,6 +12,8 @@ from cnnbench.data import (
     SegmentationAugmentation,
     VOCSegmentationDataModule,
 )
+from cnnbench.data.segmentation import mask_files
+from cnnbench.data.segmentation.mask_files import read_mask
 from cnnbench.errors import UserError
 
 NAMES = ("grey", "red", "green")
@@ -92,6 +94,12 @@ def test_pets_count_from_one(pets):
     assert not names[0] & names[1]
 
 
+def test_an_id_that_pets_do_not_have_is_refused_even_if_others_have_it(pets):
+    save(pets / "oxford-iiit-pet/annotations/trimaps/Bengal_1.png", np.full((40, 60), 255, np.uint8))
+    with pytest.raises(UserError, match=r"Bengal_1.png has the id 255: there are the classes 1 to 3$"):
+        batches(OxfordPetsDataModule(str(pets), num_workers=0), "test")
+
+
 def test_voc_has_a_palette_and_outlines_that_do_not_count(voc):
     data = VOCSegmentationDataModule(str(voc), batch_size=3, num_workers=0, image_size=32)
     (batch,) = batches(data, "val", "validate")
@@ -116,6 +124,41 @@ def test_a_part_is_held_out_and_subfolders_and_suffixes_are_matched(tmp_path):
         folder(tmp_path, mask_suffix="_mask").setup("validate")
 
 
+@pytest.mark.parametrize("below", ["", "train"])
+def test_what_is_held_out_is_predicted_and_no_mask(tmp_path, below):
+    for n in range(4):
+        save(tmp_path / below / f"images/{n}.png", COLOURS[ids_of(20, 20)])
+        save(tmp_path / below / f"masks/{n}.png", ids_of(20, 20))
+    data = folder(tmp_path, val_fraction=0.5)
+    names = {}
+    for stage, split in (("fit", "val"), ("predict", "predict")):
+        data.setup(stage)
+        names[split] = [data.index_name(split, place) for place in range(len(data.datasets[split]))]
+    assert names["predict"] == names["val"]
+    assert len(names["val"]) == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_of_one_pixel_is_not_predicted(tmp_path, workers):
+    save(tmp_path / "dot.png", np.zeros((1, 1, 3), np.uint8))
+    data = folder(tmp_path, num_workers=workers)
+    data.setup("predict")
+    with pytest.raises(UserError, match=r"^\S*dot.png has one pixel: there is nothing to segment$"):
+        list(data.predict_dataloader())
+
+
+def test_each_mask_is_checked_once(tmp_path, monkeypatch):
+    for n in range(4):
+        save(tmp_path / f"images/{n}.png", COLOURS[ids_of(20, 20)])
+        save(tmp_path / f"masks/{n}.png", ids_of(20, 20))
+    read = []
+    monkeypatch.setattr(mask_files, "read_mask", lambda path, *ids: read.append(path.name) or read_mask(path, *ids))
+    data = folder(tmp_path, val_fraction=0.5)
+    data.setup("fit")
+    data.setup("validate")
+    assert sorted(read) == [f"{n}.png" for n in range(4)]
+
+
 def edit(root, name, change):
     path = root / f"train/masks/{name}.png"
     save(path, change(np.asarray(Image.open(path))))
@@ -124,7 +167,7 @@ def edit(root, name, change):
 MISTAKES = {
     "id": (
         lambda root: edit(root, "one", lambda ids: ids + 3),
-        "one.png has the ids 3, 4, 5: there are the classes 0 to 2",
+        "one.png has the ids 3, 4, 5: there are the classes 0 to 2, and 255 for pixels that do not count",
     ),
     "size": (
         lambda root: edit(root, "two", lambda ids: ids[:-1]),
@@ -158,3 +201,9 @@ def test_each_mismatch_is_named(pairs):
     MISTAKES["size"][0](pairs)
     with pytest.raises(UserError, match=r"one.png has the ids .*; .*two.png has 40x59"):
         folder(pairs).setup("fit")
+
+
+def test_a_name_of_two_classes_is_refused():
+    for data in (MaskFolderDataModule, VOCSegmentationDataModule):
+        with pytest.raises(UserError, match="class_names has 'cat' twice: each must be another"):
+            data(class_names=("cat", "dog", "cat"), num_workers=0)

@@ -35,7 +35,11 @@ def test_varied_scenes_keep_both_masks_together():
     varied = SegmentationAugmentation(hflip=0.5, rotation=30, scale=(0.5, 1.5))
     data = DigitScenesSegmentationDataModule(**SMALL, instances=True, augmentation=varied)
     data.setup("fit")
+    beyond = 0
     for batch in data.train_dataloader():
         counts = batch["mask"] != 255
-        assert torch.equal((batch["mask"] > 0) & counts, (batch["instances"] > 0) & counts)
+        assert torch.equal((batch["mask"] > 0) & counts, batch["instances"] > 0)
+        assert batch["instances"].max() <= batch["label"].shape[1]
         assert batch["image"].shape == (4, 3, 96, 96)
+        beyond += int((~counts).sum())
+    assert beyond

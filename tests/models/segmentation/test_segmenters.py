@@ -153,6 +153,39 @@ def test_coarser_maps_have_logits_of_their_own_while_training(name, options, coa
         assert torch.equal(supervised.eval()(images), plain(images))
 
 
+@pytest.mark.parametrize("classes", [3, 5])
+@pytest.mark.parametrize(("there", "here"), [(2, 0), (0, 2), (2, 2), (1, 2), (2, 1)])
+def test_weights_begin_a_network_of_other_supervision_and_other_classes(tmp_path, caplog, classes, there, here):
+    """What both have is taken; what is new, or for other classes, starts anew, and is said to."""
+    state = create_segmenter("unet", **SMALL, deep_supervision=there).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    options = {**SMALL, "num_classes": classes, "deep_supervision": here, "weights": tmp_path / "w.pth"}
+    with caplog.at_level("WARNING"):
+        loaded = create_segmenter("unet", **options).state_dict()
+    assert loaded.keys() >= {f"aux_heads.{place}.weight" for place in range(here)}
+    heads = ["head", *(f"aux_heads.{place}" for place in range(here))]
+    new = [head for place, head in enumerate(heads) if place > there]
+    others = [head for head in heads if head not in new] if classes == 5 else []
+    for key, value in loaded.items():
+        if key.rpartition(".")[0] not in (*new, *others):
+            assert torch.equal(value, state[key])
+    said = [f"no weights for the heads of coarser maps: {ending(new)}"] if new else []
+    said += [f"{tmp_path}/w.pth: its classifier is for other classes, so {ending(others)}"] if others else []
+    assert caplog.messages == said
+
+
+def ending(layers):
+    return f"{', '.join(layers)} {'start' if len(layers) > 1 else 'starts'} anew"
+
+
+def test_half_a_head_is_no_head(tmp_path):
+    state = create_segmenter("unet", **SMALL, deep_supervision=1).state_dict()
+    del state["aux_heads.0.bias"]
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"does not fit unet; missing: aux_heads\.0\.bias"):
+        create_segmenter("unet", **SMALL, deep_supervision=1, weights=tmp_path / "w.pth")
+
+
 def test_the_way_up_keeps_the_strength_of_what_is_deep():
     """Section 3: initial deviations of sqrt(2 / N), where N counts what enters one neuron, on the way up one pixel."""
     torch.manual_seed(0)
