@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_leaves
 from cnnbench.compare.detectors import INPUT_SIZE, compared_detector, is_detector
 from cnnbench.errors import UserError, did_you_mean, first_line
 from cnnbench.models import create_model, list_models, model_info, pretrained_cfg
-from cnnbench.models.factory import SOURCES
 from cnnbench.models.detection import list_detectors
+from cnnbench.models.factory import SOURCES
 from cnnbench.models.registry import is_registered
 from cnnbench.models.segmentation import list_segmenters
 
