@@ -215,6 +215,12 @@ def test_wrong_annotations_are_named(coco, edit_coco, change, named):
     assert str(coco) in str(error.value)
 
 
+def test_an_empty_set_is_not_predicted(coco, edit_coco):
+    edit_coco(lambda c: (c["images"].clear(), c["annotations"].clear()), "val")
+    with pytest.raises(UserError, match="coco: no images in the val set"):
+        COCODataModule(str(coco), num_workers=0).setup("predict")
+
+
 def test_a_file_that_is_none_is_named(coco):
     file = coco / "annotations/instances_train2017.json"
     file.write_text("{")
