@@ -40,6 +40,10 @@ class DetectionDataModule(ImageDataModule):
     def image_ids(self, split: str) -> list[int | str]:
         """Return what each image of a split is called in COCO's format, in the order of the dataset."""
 
+    def file_name(self, split: str, index: int) -> str:
+        """Return what an image's file is called in COCO's format; where images are not files, the index as text."""
+        return self.index_name(split, index)
+
     @abstractmethod
     def box_sizes(self) -> Tensor:
         """Return width and height of training objects in pixels of the canvas, float32 (N, 2), to cluster anchors from.

@@ -96,7 +96,7 @@ class COCODataModule(DetectionFilesDataModule):
         images = _images(parsed, file, folder)
         annotations, without_size = _annotations(parsed, file, images, list(categories))
         files = [folder / image["file_name"] for image in images]
-        return Split(files, parsed.ids, annotations, [*_unlisted(images, file, folder), *without_size])
+        return Split(files, folder, parsed.ids, annotations, [*_unlisted(images, file, folder), *without_size])
 
     def _known_categories(self) -> dict[int, str]:
         if self._categories is None:

@@ -99,7 +99,7 @@ class VOCDataModule(DetectionFilesDataModule):
         if missing:
             sets = " and ".join(self.sets[split])
             raise UserError(f"{self.root}: {sets} list {len(missing)} files that are not there, such as {missing[0]}")
-        return Split(files, [path.stem for path in files], *_annotations(annotations, self.class_names))
+        return Split(files, self.root, [path.stem for path in files], *_annotations(annotations, self.class_names))
 
 
 def _annotations(files: Sequence[Path], class_names: Sequence[str]) -> tuple[Annotations, list[str]]:

@@ -36,7 +36,8 @@ def test_training_is_on_images_with_objects_and_evaluation_on_all(coco):
     assert (data.class_names, data.category_ids) == (("person", "car", "dog"), [1, 3, 18])
     assert ready(coco, empty_images=True).image_ids("train") == data.image_ids("val")
     assert not data.has_test
-    assert data.index_name("val", 0).endswith("000000000004.jpg")
+    assert data.index_name("val", 0) == str(coco / "val2017/000000000004.jpg")
+    assert data.file_name("val", 0) == "000000000004.jpg"
 
 
 @pytest.mark.parametrize("first_id", [0, 1])
@@ -162,6 +163,7 @@ def test_own_images_are_predicted(coco, tmp_path):
     assert [own.index_name("predict", i) for i in range(2)] == [
         str(tmp_path / "images" / id) for id in own.image_ids("predict")
     ]
+    assert [own.file_name("predict", i) for i in range(2)] == own.image_ids("predict")
     assert len(truth_of(batch)[0]["labels"]) == 0
 
     data = COCODataModule(str(coco), predict_root=str(tmp_path / "images"), num_workers=0)

@@ -30,6 +30,7 @@ def test_batches_hold_what_torchvision_reads(voc):
     (batch,) = data.test_dataloader()
     assert data.image_ids("test") == [f"{id:06}" for id, *_ in IMAGES]
     assert data.category_ids == list(range(1, 21))
+    assert data.file_name("test", 0) == "VOCdevkit/VOC2007/JPEGImages/000009.jpg"
     for row, (_, target) in enumerate(theirs):
         written = target["annotation"]["object"]
         sides = [[float(one["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax")] for one in written]
