@@ -173,6 +173,14 @@ def test_own_images_are_predicted(coco, tmp_path):
         own.setup("fit")
 
 
+def test_ids_of_classes_of_a_folder_are_one_each():
+    assert DetectionFolderDataModule(class_names=("a", "b")).category_ids == [1, 2]
+    assert DetectionFolderDataModule(class_names=("a", "b"), category_ids=(7, 3)).category_ids == [7, 3]
+    for ids in ((1,), (1, 1), (1, 2, 3), (1, 2, 2)):
+        with pytest.raises(UserError, match="there must be one for each of the 2 class_names"):
+            DetectionFolderDataModule(class_names=("a", "b"), category_ids=ids)
+
+
 def annotation(content, **changes):
     content["annotations"][0].update(changes)
 
