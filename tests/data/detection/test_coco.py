@@ -185,6 +185,10 @@ def annotation(content, **changes):
     content["annotations"][0].update(changes)
 
 
+def image(content, **changes):
+    content["images"][0].update(changes)
+
+
 def every_box(content, change):
     for one in content["annotations"]:
         one["bbox"] = change(*one["bbox"])
@@ -198,9 +202,20 @@ WRONG = [
     ),
     (lambda c: annotation(c, bbox=[5, 8, float("nan"), 30]), "is [5, 8, nan, 30]: its numbers must be finite"),
     (lambda c: annotation(c, bbox=[70, 8, 20, 30]), "lies outside its image of 60x40 pixels"),
-    (lambda c: annotation(c, bbox=[5, 8, 20]), "is [5, 8, 20]: it must be [x, y, width, height]"),
+    (lambda c: annotation(c, bbox=[5, 8, 20]), "(image 9) has bbox [5, 8, 20]: it must be [x, y, width, height]"),
     (lambda c: annotation(c, bbox=[5, 8, "a", 3]), "it must be [x, y, width, height]"),
-    (lambda c: annotation(c, bbox=None), "is None: it must be [x, y, width, height]"),
+    (lambda c: annotation(c, bbox=None), "has bbox None: it must be [x, y, width, height]"),
+    (lambda c: c["annotations"][0].pop("bbox"), "annotation 900 (image 9) has no bbox"),
+    *((lambda c, v=v: annotation(c, area=v), f"has area {v!r}: it must be a number") for v in ("x", [1], None, -1.0)),
+    (
+        lambda c: annotation(c, area=float("nan")),
+        "annotation 900 (image 9) has area nan: it must be a number of pixels",
+    ),
+    (lambda c: annotation(c, iscrowd="0"), "annotation 900 (image 9) has iscrowd '0': it must be 0 or 1"),
+    (lambda c: annotation(c, category_id=[1]), "'s format: unhashable type: 'list'"),
+    *((lambda c, v=v: image(c, height=v), f"image 9 has height {v!r}: it must be") for v in (None, "a", 0, 4.5, -5)),
+    (lambda c: image(c, width=float("nan")), "image 9 has width nan: it must be a whole number above 0"),
+    *((lambda c, v=v: image(c, file_name=v), f"image 9 has file_name {v!r}: it must be a path") for v in (None, 3, "")),
     (lambda c: every_box(c, lambda x, y, w, h: [x, y, x + w, y + h]), "as [x1, y1, x2, y2] it and all others do"),
     (lambda c: every_box(c, lambda x, y, w, h: [x / 90, y / 90, w / 90, h / 90]), "all boxes are within 0..1"),
     (lambda c: annotation(c, category_id=2), "annotation 900 is of category 2, which the file lacks"),
