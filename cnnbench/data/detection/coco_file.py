@@ -16,6 +16,10 @@ from cnnbench.errors import UserError
 _MOST_PIXELS = 1e10  # of an object: COCO's evaluation counts none that is larger
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -30,8 +34,9 @@ def _is_box(value: Any) -> bool:
 
 # Field -> whether a value is right, and what it must be.
 _Fields = Mapping[str, tuple[Callable[[Any], bool], str]]
+_OF_CATEGORY: _Fields = {"name": (_is_text, "a name")}
 _OF_IMAGE: _Fields = {
-    "file_name": (lambda value: isinstance(value, str) and value != "", "a path"),
+    "file_name": (_is_text, "a path"),
     "height": (_is_side, "a whole number above 0"),
     "width": (_is_side, "a whole number above 0"),
 }
@@ -71,12 +76,21 @@ def categories(found: CocoDetection, file: Path) -> dict[int, str]:
     """Return the names of the categories by their ids, ascending.
 
     Raises:
-        UserError: There are none.
+        UserError: There are none, or two of one id or of one name.
     """
-    named = {id: category.get("name", str(id)) for id, category in sorted(found.coco.cats.items())}
+    named: dict[int, str] = {}
+    id_of: dict[str, int] = {}
+    for category in found.coco.dataset["categories"]:
+        id, name = category["id"], category.get("name", str(category["id"]))
+        _check({"name": name}, _OF_CATEGORY, f"{file}: category {id}")
+        if id in named:
+            raise UserError(f"{file}: two categories have the id {id}: {named[id]!r} and {name!r}")
+        if name in id_of:
+            raise UserError(f"{file}: categories {id_of[name]} and {id} are both called {name!r}")
+        named[id], id_of[name] = name, id
     if not named:
         raise UserError(f"{file} has no categories")
-    return named
+    return dict(sorted(named.items()))
 
 
 def images(found: CocoDetection, file: Path, folder: Path) -> list[dict[str, Any]]:

@@ -76,6 +76,8 @@ class VOCDataModule(DetectionFilesDataModule):
         )
         self.download = download
         self.sets = {"train": tuple(train_sets), "val": tuple(val_sets), "test": tuple(test_sets)}
+        if twice := [name for place, name in enumerate(class_names) if name in class_names[:place]]:
+            raise UserError(f"class_names has {twice[0]!r} twice")
         self.class_names = tuple(class_names)
 
     @property

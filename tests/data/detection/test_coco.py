@@ -226,6 +226,9 @@ WRONG = [
     (lambda c: c["annotations"].clear(), "none of the 6 training images has an object to train on"),
     (lambda c: (c["images"].clear(), c["annotations"].clear()), "no images in the train set"),
     (lambda c: c["categories"].pop(), "has other categories than the other sets: 18 is None there, 'dog' elsewhere"),
+    (lambda c: c["categories"][0].update(name="dog"), "categories 1 and 18 are both called 'dog'"),
+    (lambda c: c["categories"].append({"id": 3, "name": "van"}), "two categories have the id 3: 'car' and 'van'"),
+    (lambda c: c["categories"][0].update(name=None), "category 1 has name None: it must be a name"),
     (lambda c: c.pop("annotations"), "is not an annotation file in COCO's format"),
 ]
 

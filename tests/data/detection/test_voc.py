@@ -93,6 +93,11 @@ def test_what_is_wrong_is_named(voc, spoil, named):
     assert "\n" not in str(error.value)
 
 
+def test_a_class_that_is_named_twice_is_refused(voc):
+    with pytest.raises(UserError, match="class_names has 'dog' twice"):
+        ready(voc, class_names=("car", "dog", "person", "dog"))
+
+
 @pytest.mark.parametrize("name", ["2013_train", "2012_test", "train", "2007-val"])
 def test_a_set_that_voc_lacks_is_named(voc, name):
     with pytest.raises(UserError, match=f"'{name}' is no set of VOC: it must be such as 2012_trainval"):
