@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torchvision.datasets import CocoDetection
 
-from cnnbench.data.detection.annotations import XYWH, XYXY, Annotations, corners, gathered, left_out
+from cnnbench.data.detection.annotations import Annotations, gathered
+from cnnbench.data.detection.written_boxes import XYWH, XYXY, corners, left_out
 from cnnbench.data.file_index import EXTENSIONS
 from cnnbench.errors import UserError
 
@@ -155,7 +156,8 @@ def annotations(
     sides, has_size = corners(boxes, sizes[image], name, XYWH, XYXY)
     labels = [label[one["category_id"]] for one in written]
     crowd = [bool(one.get("iscrowd", 0)) for one in written]
-    areas = np.array([one.get("area", one["bbox"][2] * one["bbox"][3]) for one in written], np.float64)
+    of_boxes = (sides[:, 2:] - sides[:, :2]).prod(1)
+    areas = np.array([one.get("area", area) for one, area in zip(written, of_boxes, strict=True)], np.float64)
     return gathered(image, sides, labels, crowd, areas, sizes, has_size), left_out(has_size, name)
 
 

@@ -8,9 +8,10 @@ from xml.etree import ElementTree
 import numpy as np
 from torchvision.datasets import VOCDetection
 
-from cnnbench.data.detection.annotations import VOC_CORNERS, XYWH, Annotations, corners, gathered, left_out
+from cnnbench.data.detection.annotations import Annotations, gathered
 from cnnbench.data.detection.augment import DetectionAugmentation
 from cnnbench.data.detection.files import FLIPPED, DetectionFilesDataModule, Split
+from cnnbench.data.detection.written_boxes import VOC_CORNERS, XYWH, corners, left_out
 from cnnbench.data.voc_sets import download_sets, the_set
 from cnnbench.errors import UserError, did_you_mean
 

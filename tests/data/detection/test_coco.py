@@ -201,7 +201,14 @@ WRONG = [
         "is [5, 8, -20, 30]: as [x, y, width, height] its size is negative",
     ),
     (lambda c: annotation(c, bbox=[5, 8, float("nan"), 30]), "is [5, 8, nan, 30]: its numbers must be finite"),
-    (lambda c: annotation(c, bbox=[70, 8, 20, 30]), "lies outside its image of 60x40 pixels"),
+    (lambda c: annotation(c, bbox=[70, 8, 20, 30]), "reaches beyond its image of 60x40 pixels"),
+    (
+        lambda c: annotation(c, bbox=[30, 10, 300, 300]),
+        "bbox of annotation 900 (image 9) is [30, 10, 300, 300]: as [x, y, width, height] it reaches beyond",
+    ),
+    (lambda c: annotation(c, bbox=[-3, 8, 20, 30]), "is [-3, 8, 20, 30]: as [x, y, width, height] it reaches beyond"),
+    (lambda c: annotation(c, bbox=[5, 8, 20, 34.5]), "is [5, 8, 20, 34.5]: as [x, y, width, height] it reaches beyond"),
+    (lambda c: annotation(c, bbox=[1e308] * 4), "it reaches beyond its image of 60x40 pixels"),
     (lambda c: annotation(c, bbox=[5, 8, 20]), "(image 9) has bbox [5, 8, 20]: it must be [x, y, width, height]"),
     (lambda c: annotation(c, bbox=[5, 8, "a", 3]), "it must be [x, y, width, height]"),
     (lambda c: annotation(c, bbox=None), "has bbox None: it must be [x, y, width, height]"),
@@ -282,6 +289,19 @@ def test_boxes_without_a_size_are_left_out_aloud_and_what_reaches_beyond_an_edge
     row = batch["index"].tolist().index(data.image_ids("train").index(9))
     (box,) = targets_of(batch)[row]["boxes"] / batch["size"][row].flip(0).repeat(2) * torch.tensor([60, 40, 60, 40])
     torch.testing.assert_close(box, torch.tensor([30.0, 10, 60, 19]), atol=1e-3, rtol=0)
+
+
+def test_evaluation_asks_for_the_visible_part_as_training_does(coco, edit_coco):
+    def beyond_by_rounding(content):
+        content["annotations"][1].update(bbox=[30, -1.5, 32, 41.5])
+        content["annotations"][1].pop("area")
+
+    edit_coco(beyond_by_rounding, "val")
+    data = ready(coco, batch_size=6)
+    (batch,) = data.val_dataloader()
+    truth = truth_of(batch)[data.image_ids("val").index(9)]
+    torch.testing.assert_close(truth["boxes"][1], torch.tensor([30.0, 0, 60, 40]))
+    assert truth["area"][1] == 30 * 40
 
 
 def test_images_that_the_file_does_not_list_are_left_out_aloud(coco, capsys):

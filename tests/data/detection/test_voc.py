@@ -80,6 +80,10 @@ WRONG = [
     (lambda root: edit_xml(root, "000009", lambda text: text.replace("xmax", "x")), "must have the numbers xmin"),
     (lambda root: edit_xml(root, "000009", lambda text: re.sub("xmax>[0-9]+", "xmax>nan", text)), "must be finite"),
     (lambda root: edit_xml(root, "000009", lambda text: re.sub("xmax>[0-9]+", "xmax>2", text)), "its size is negative"),
+    (
+        lambda root: edit_xml(root, "000009", lambda text: re.sub("xmax>[0-9]+", "xmax>90", text)),
+        "as [xmin, ymin, xmax, ymax] it reaches beyond its image of 60x40 pixels",
+    ),
     (as_xywh, "as [x, y, width, height] it and all others do: write them as [xmin, ymin, xmax, ymax]"),
 ]
 
