@@ -15,14 +15,39 @@ class Objects:
     Attributes:
         boxes: float32 (N, 4), x1, y1, x2, y2 in pixels of the original image.
         labels: int64 (N,), from 0.
-        crowd: bool (N,): not to be trained on, ignored in evaluation.
+        crowd: bool (N,): not one object but many, not to be trained on; in evaluation what is found in it is ignored.
+        difficult: bool (N,): not to be trained on; in evaluation its detections are ignored.
         area: float32 (N,), in pixels of the original image.
     """
 
     boxes: Tensor
     labels: Tensor
     crowd: Tensor
+    difficult: Tensor
     area: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        boxes: np.ndarray,
+        labels: Sequence[int],
+        area: np.ndarray,
+        crowd: Sequence[bool] | None = None,
+        difficult: Sequence[bool] | None = None,
+    ) -> "Objects":
+        """Return objects as they are listed in a file; none is a crowd, or difficult, where that is None."""
+        marks = ([False] * len(labels) if given is None else given for given in (crowd, difficult))
+        return cls(
+            torch.from_numpy(boxes).float(),
+            torch.tensor(labels, dtype=torch.int64),
+            *(torch.tensor(own, dtype=torch.bool) for own in marks),
+            torch.from_numpy(area).float(),
+        )
+
+    @property
+    def to_train_on(self) -> Tensor:
+        """Which a detector is trained to find: bool (N,)."""
+        return ~(self.crowd | self.difficult)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -31,9 +56,7 @@ class Objects:
         return Objects(*(getattr(self, field.name)[which] for field in fields(self)))
 
 
-NO_OBJECTS = Objects(
-    torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool), torch.zeros(0)
-)
+NO_OBJECTS = Objects.of(np.zeros((0, 4)), (), np.zeros(0))
 
 
 class Annotations(Sequence[Objects]):
@@ -75,36 +98,20 @@ class Annotations(Sequence[Objects]):
 
     def with_objects(self) -> np.ndarray:
         """Return the places of the images that have an object to train on: (M,)."""
-        seen = np.concatenate([[0], np.cumsum(~self.objects.crowd.numpy())])[self._ends]
+        seen = np.concatenate([[0], np.cumsum(self.objects.to_train_on.numpy())])[self._ends]
         return np.flatnonzero(np.diff(seen) > 0)
 
 
-def gathered(
-    image: np.ndarray,
-    boxes: np.ndarray,
-    labels: Sequence[int],
-    crowd: Sequence[bool],
-    area: np.ndarray,
-    sizes: np.ndarray,
-    wanted: np.ndarray,
-) -> Annotations:
+def gathered(objects: Objects, image: np.ndarray, sizes: np.ndarray, wanted: np.ndarray) -> Annotations:
     """Return objects that are listed in any order as those of each image.
 
     Args:
+        objects: N of them.
         image: int64 (N,), the place of each one's image.
-        boxes: (N, 4), x1, y1, x2, y2.
-        labels: (N,).
-        crowd: (N,).
-        area: (N,).
         sizes: int64 (M, 2), height and width of each image.
         wanted: bool (N,), which objects to take.
     """
     order = np.argsort(image, kind="stable")
     order = order[wanted[order]]
-    objects = Objects(
-        torch.from_numpy(boxes[order]).float(),
-        torch.tensor(labels, dtype=torch.int64)[order],
-        torch.tensor(crowd, dtype=torch.bool)[order],
-        torch.from_numpy(area[order]).float(),
-    )
-    return Annotations(objects, np.bincount(image[order], minlength=len(sizes)), sizes)
+    counts = np.bincount(image[order], minlength=len(sizes))
+    return Annotations(objects[torch.from_numpy(order)], counts, sizes)

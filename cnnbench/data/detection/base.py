@@ -17,7 +17,8 @@ class DetectionDataModule(ImageDataModule):
     - `size` int64 (B, 2): height and width of what of the canvas is image; `mask` bool (B, H, W): True there;
     - `boxes` float32 (B, M, 4): x1, y1, x2, y2 in pixels of the canvas;
     - `label` int64 (B, M): from 0, -1 where there is no object;
-    - `crowd` bool (B, M): crowds and difficult objects, not to be trained on and ignored in evaluation;
+    - `crowd` and `difficult` bool (B, M): not to be trained on; in evaluation what is found in a crowd is ignored, and
+      of a difficult object what overlaps it enough to be it;
     - `area` float32 (B, M), in pixels of the original image;
     - `scale` float32 (B, 2): pixels of the canvas to one of the original image, down and across;
     - `original_size` int64 (B, 2): height and width of the original image; of a training image, what augmentation

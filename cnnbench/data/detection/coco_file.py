@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torchvision.datasets import CocoDetection
 
-from cnnbench.data.detection.annotations import Annotations, gathered
+from cnnbench.data.detection.annotations import Annotations, Objects, gathered
 from cnnbench.data.detection.written_boxes import XYWH, XYXY, corners, left_out
 from cnnbench.data.file_index import EXTENSIONS
 from cnnbench.errors import UserError
@@ -158,7 +158,8 @@ def annotations(
     crowd = [bool(one.get("iscrowd", 0)) for one in written]
     of_boxes = (sides[:, 2:] - sides[:, :2]).prod(1)
     areas = np.array([one.get("area", area) for one, area in zip(written, of_boxes, strict=True)], np.float64)
-    return gathered(image, sides, labels, crowd, areas, sizes, has_size), left_out(has_size, name)
+    objects = Objects.of(sides, labels, areas, crowd=crowd)
+    return gathered(objects, image, sizes, has_size), left_out(has_size, name)
 
 
 def _check(one: Mapping[str, Any], fields: _Fields, name: str) -> None:

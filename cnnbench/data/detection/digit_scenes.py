@@ -106,8 +106,7 @@ class _Scenes(SceneDataset):
 
     def _item(self, scene: Scene) -> Item:
         image = with_channels(scene.image[None], self.in_chans)[0]
-        crowd = torch.zeros(len(scene.labels), dtype=torch.bool)
-        return item_of(image, scene.boxes, scene.labels, crowd, scene.masks)
+        return item_of(image, scene.boxes, scene.labels, masks=scene.masks)
 
     def _drawn(self) -> Item:
         key = torch.randint(2**63 - 1, (1,))

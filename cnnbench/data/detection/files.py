@@ -108,7 +108,7 @@ class DetectionFilesDataModule(AnnotatedFilesDataModule, DetectionDataModule):
         sizes = annotations.sizes.tolist()
         scales = torch.tensor([self.fit.size(*size) for size in sizes]) / torch.tensor(sizes)  # down and across
         boxes = annotations.objects.boxes
-        wanted = ~annotations.objects.crowd
+        wanted = annotations.objects.to_train_on
         return ((boxes[:, 2:] - boxes[:, :2]) * scales.flip(1).repeat_interleave(annotations.counts, 0))[wanted]
 
     def without_annotations(self, folder: Path) -> Split:

@@ -20,7 +20,8 @@ class Sample:
         image: uint8 (C, H, W).
         boxes: float32 (N, 4), x1, y1, x2, y2 in pixels of `image`.
         labels: int64 (N,), from 0.
-        crowd: bool (N,): not to be trained on, ignored in evaluation.
+        crowd: bool (N,): not to be trained on; in evaluation what is found in it is ignored.
+        difficult: bool (N,): not to be trained on; in evaluation its detections are ignored.
         area: float32 (N,), in pixels of the original image.
         original_size: Height and width of the original image.
         index: The image's place in its dataset.
@@ -31,6 +32,7 @@ class Sample:
     boxes: Tensor
     labels: Tensor
     crowd: Tensor
+    difficult: Tensor
     area: Tensor
     original_size: tuple[int, int]
     index: int
@@ -60,6 +62,7 @@ def collate(samples: Sequence[Sample], canvas: tuple[int, int] = (1, 1)) -> Batc
         "boxes": _padded([sample.boxes for sample in samples], 0),
         "label": _padded([sample.labels for sample in samples], -1),
         "crowd": _padded([sample.crowd for sample in samples], False),
+        "difficult": _padded([sample.difficult for sample in samples], False),
         "area": _padded([sample.area for sample in samples], 0),
         "scale": sizes.float() / original,
         "original_size": original,
@@ -77,22 +80,23 @@ def targets_of(batch: Batch) -> list[dict[str, Tensor]]:
         batch: Of a `DetectionDataModule`.
 
     Returns:
-        `boxes` float32 (N, 4), x1, y1, x2, y2 in pixels of the canvas, and `labels` int64 (N,), without crowds.
+        `boxes` float32 (N, 4), x1, y1, x2, y2 in pixels of the canvas, and `labels` int64 (N,), without crowds and
+        difficult objects.
     """
-    wanted = (batch["label"] >= 0) & ~batch["crowd"]
+    wanted = (batch["label"] >= 0) & ~batch["crowd"] & ~batch["difficult"]
     rows = zip(wanted, batch["boxes"], batch["label"], strict=True)
     return [{"boxes": boxes[own], "labels": labels[own]} for own, boxes, labels in rows]
 
 
 def truth_of(batch: Batch) -> list[dict[str, Tensor]]:
-    """Return what detections are judged by, an image each, as torchmetrics takes it.
+    """Return what detections are judged by, an image each, as `AveragePrecision` takes it.
 
     Args:
         batch: Of a `DetectionDataModule`.
 
     Returns:
         `boxes` float32 (N, 4), x1, y1, x2, y2 in pixels of the original image, `labels` int64 (N,), `iscrowd` int64
-        (N,) and `area` float32 (N,).
+        (N,), `difficult` bool (N,) and `area` float32 (N,).
     """
 
     def of_image(row: int) -> dict[str, Tensor]:
@@ -101,6 +105,7 @@ def truth_of(batch: Batch) -> list[dict[str, Tensor]]:
             "boxes": batch["boxes"][row][own] / _each_side(batch["scale"][row]),
             "labels": batch["label"][row][own],
             "iscrowd": batch["crowd"][row][own].long(),
+            "difficult": batch["difficult"][row][own],
             "area": batch["area"][row][own],
         }
 

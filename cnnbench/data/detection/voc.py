@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 from torchvision.datasets import VOCDetection
 
-from cnnbench.data.detection.annotations import Annotations, gathered
+from cnnbench.data.detection.annotations import Annotations, Objects, gathered
 from cnnbench.data.detection.augment import DetectionAugmentation
 from cnnbench.data.detection.files import FLIPPED, DetectionFilesDataModule, Split
 from cnnbench.data.detection.written_boxes import VOC_CORNERS, XYWH, corners, left_out
@@ -27,7 +27,7 @@ class VOCDataModule(DetectionFilesDataModule):
 
     From M. Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010,
     http://host.robots.ox.ac.uk/pascal/VOC; also for a set of one's own in this format. As the benchmark has it, objects
-    that are marked as difficult are not trained on, and what is found of them does not count.
+    that are marked as difficult are not trained on, and detections that overlap one enough to be it do not count.
 
     Args:
         root: Folder of the data.
@@ -129,7 +129,8 @@ def _annotations(files: Sequence[Path], class_names: Sequence[str]) -> tuple[Ann
     labels = [label[one["name"]] for one in written]
     difficult = [one.get("difficult") == "1" for one in written]
     areas = (found[:, 2:] - found[:, :2]).prod(1)
-    return gathered(image, found, labels, difficult, areas, shapes, has_size), left_out(has_size, name)
+    own = Objects.of(found, labels, areas, difficult=difficult)
+    return gathered(own, image, shapes, has_size), left_out(has_size, name)
 
 
 def _read(file: Path) -> tuple[tuple[int, int], list[dict[str, Any]]]:

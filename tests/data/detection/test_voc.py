@@ -38,9 +38,10 @@ def test_batches_hold_what_torchvision_reads(voc):
         truth = truth_of(batch)[row]
         torch.testing.assert_close(truth["boxes"], expected, atol=1e-4, rtol=0)
         assert [data.class_names[label] for label in truth["labels"]] == [one["name"] for one in written]
-        difficult = torch.tensor([int(one["difficult"]) for one in written], dtype=torch.int64)
-        assert torch.equal(truth["iscrowd"], difficult)
-        assert len(targets_of(batch)[row]["labels"]) == (difficult == 0).sum()
+        difficult = torch.tensor([one["difficult"] == "1" for one in written], dtype=torch.bool)
+        assert torch.equal(truth["difficult"], difficult)
+        assert not truth["iscrowd"].any()
+        assert len(targets_of(batch)[row]["labels"]) == (~difficult).sum()
         torch.testing.assert_close(truth["area"], (expected[:, 2:] - expected[:, :2]).prod(1))
 
 
