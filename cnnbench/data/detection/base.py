@@ -20,6 +20,7 @@ class DetectionDataModule(ImageDataModule):
     - `crowd` and `difficult` bool (B, M): not to be trained on; in evaluation what is found in a crowd is ignored, and
       of a difficult object what overlaps it enough to be it;
     - `area` float32 (B, M), in pixels of the original image;
+    - `object_masks` bool (B, M, H, W), of data that has them and was asked for them: what is visible of each object;
     - `scale` float32 (B, 2): pixels of the canvas to one of the original image, down and across;
     - `original_size` int64 (B, 2): height and width of the original image; of a training image, what augmentation
       made of it counts as the original;

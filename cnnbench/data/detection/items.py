@@ -41,7 +41,8 @@ def sample_of(
     if area is None:
         area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     image, *objects = item["image"].as_subclass(Tensor), boxes, item["labels"], item["crowd"], item["difficult"]
-    return Sample(image, *objects, area, original_size, index, key)
+    masks = item["masks"].as_subclass(Tensor) if "masks" in item else None
+    return Sample(image, *objects, area, original_size, index, key, masks)
 
 
 def size_of(item: Item) -> tuple[int, int]:
