@@ -19,7 +19,8 @@ class DetectionWriter(Callback):
 
     `predictions.json` is in COCO's results format, a list of `image_id`, `category_id`, `bbox` (x, y, width, height in
     pixels of the original image) and `score`, in the order of the data; `images.json` names the images and the
-    categories as COCO's annotations do. COCO's own tools read both: `COCO("images.json").loadRes("predictions.json")`.
+    categories as COCO's annotations do, `file_name` being the path in the folder of the images. COCO's own tools read
+    both: `COCO("images.json").loadRes("predictions.json")`.
 
     Args:
         directory: Where to write; a file appears when it is complete.
@@ -43,15 +44,15 @@ class DetectionWriter(Callback):
         """Keep the detections of the batch, and draw them."""
         data = trainer.datamodule
         for place, (index, found) in enumerate(zip(outputs["index"].tolist(), outputs["detections"], strict=True)):
-            name = data.index_name("predict", index)
             height, width = batch["original_size"][place].tolist()
             # COCO's ids are numbers: an image that has a name instead is called by its place
             image_id = self._ids[index] if isinstance(self._ids[index], int) else index
-            image = {"id": image_id, "file_name": name, "height": height, "width": width}
+            file_name = data.file_name("predict", index)
+            image = {"id": image_id, "file_name": file_name, "height": height, "width": width}
             self._images[index] = image, self._annotations(image["id"], found)
             if self.pictures is None or index < self.pictures:
                 picture = self._drawn(batch, place, found, data)
-                write_jpeg(picture, self.directory / "pictures" / _file(index, name))
+                write_jpeg(picture, self.directory / "pictures" / _file(index, file_name))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather the detections of all processes and write them."""

@@ -109,16 +109,13 @@ class AnnotatedFilesDataModule(FilesDataModule):
         """Return a split as a dataset; that of `train` varies."""
 
     def checked(self, split: str) -> Files:
-        """Read a split, and refuse an empty one."""
-        found = self.read(split)
-        if not len(found.files):
-            raise UserError(f"{self.root}: no images in the {split} set")
-        return found
+        """Read a split to train or evaluate on, and refuse an empty one."""
+        return self._not_empty(split)
 
     def images_to_predict(self) -> Files:
         """Return the images below `predict_root`, else those of the test set, else of validation."""
         if self.predict_root is None:
-            return self.read("test" if self.has_test else "val")
+            return self._not_empty("test" if self.has_test else "val")
         if not self.predict_root.is_dir():
             raise UserError(f"nothing to predict: {self.predict_root} is not a folder")
         return self.without_annotations(self.predict_root)
@@ -134,6 +131,12 @@ class AnnotatedFilesDataModule(FilesDataModule):
             if split not in self._splits:
                 self._splits[split] = self.images_to_predict() if split == "predict" else self.checked(split)
             self.datasets[split] = self.dataset(split, self._splits[split])
+
+    def _not_empty(self, split: str) -> Files:
+        found = self.read(split)
+        if not len(found.files):
+            raise UserError(f"{self.root}: no images in the {split} set")
+        return found
 
 
 def cores() -> int:

@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
+from cnnbench.layers.boxes import pairwise_iou
+
 _OVERALL = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large")
+_LEAST_OVERLAP = 0.49  # just below the least IoU that is asked for
 _NOTHING = -1.0  # COCO's figure where there is no object to find
 
 Boxes = dict[str, Tensor]
@@ -35,7 +38,9 @@ class AveragePrecision:
             indices: The place of each in the data; an image that comes twice counts once.
             detections: `boxes` (N, 4), xyxy in pixels of the original image; `scores` (N,); `labels` (N,).
             truths: `boxes` and `labels` likewise; `area` (N,) in pixels, which tells small, medium and large apart;
-                `iscrowd` (N,), 1 where a box may be found any number of times or not at all.
+                `iscrowd` (N,), 1 where a detection that lies within the box is ignored; and, if any object is,
+                `difficult` bool (N,): one that need not be found, and whose detections, those that overlap it by the
+                IoU that is asked for, are ignored, as VOC's own evaluation has it.
         """
         for index, found, there in zip(indices, detections, truths, strict=True):
             self._images[index] = _on_cpu(found), _on_cpu(there)
@@ -69,6 +74,7 @@ class AveragePrecision:
 
 
 def _computed(images: Sequence[tuple[Boxes, Boxes]], class_names: Sequence[str]) -> dict[str, float]:
+    images = [(found, _without_difficult(found, there)) for found, there in images]
     if not any(len(there["labels"]) for _, there in images):
         return {}
     metric = MeanAveragePrecision(backend="faster_coco_eval", extended_summary=True, sync_on_compute=False)
@@ -81,6 +87,21 @@ def _computed(images: Sequence[tuple[Boxes, Boxes]], class_names: Sequence[str])
         if (of_class >= 0).any():
             figures[f"map_per_class/{class_names[label]}"] = float(of_class[of_class >= 0].mean())
     return {name: value for name, value in figures.items() if value != _NOTHING}
+
+
+def _without_difficult(found: Boxes, there: Boxes) -> Boxes:
+    """Return what is there, difficult objects as COCO's evaluation ignores them.
+
+    It ignores an object beyond all sizes, and one detection that overlaps it enough: a difficult object stands there
+    once for each detection that may.
+    """
+    if not ("difficult" in there and there["difficult"].any()):
+        return there
+    overlaps = pairwise_iou(there["boxes"].float(), found["boxes"].float()) > _LEAST_OVERLAP
+    detections = (overlaps & (there["labels"][:, None] == found["labels"])).sum(1)
+    times = detections.where(there["difficult"], 1)
+    sized = there | {"area": there["area"].float().masked_fill(there["difficult"], torch.inf)}
+    return {name: value.repeat_interleave(times, dim=0) for name, value in sized.items()}
 
 
 def _on_cpu(boxes: Boxes) -> Boxes:

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 
 import cnnbench
 
+CLASSES = ("class_names", "category_ids")
 NORMALISATION = ("image_size", "in_chans", "mean", "std", "interpolation", "crop_pct")
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -23,13 +24,13 @@ def record(task: LightningModule, data: LightningDataModule | None) -> dict[str,
 
     Returns:
         `version` of cnnbench; `model` and `source`; `task`, its class; and where there is a data module `class_names`,
-        `image_size`, `in_chans`, `mean`, `std`, `interpolation`, `crop_pct` and `data`, its class and arguments, or
-        None where an argument is no plain value.
+        of detection `category_ids`, `image_size`, `in_chans`, `mean`, `std`, `interpolation`, `crop_pct` and `data`,
+        its class and arguments, or None where an argument is no plain value.
     """
     known: dict[str, Any] = {"version": cnnbench.__version__, "task": _path(type(task))}
     known |= {"model": task.hparams.name, "source": task.hparams.source}
     if data is not None:
-        known |= {key: getattr(data, key) for key in ("class_names", *NORMALISATION) if hasattr(data, key)}
+        known |= {key: getattr(data, key) for key in (*CLASSES, *NORMALISATION) if hasattr(data, key)}
         known["data"] = _class_and_arguments(data)
     return known
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import yaml
 from faster_coco_eval import COCO
 from forked import run_forked
 from PIL import Image
@@ -84,9 +85,9 @@ def test_a_checkpoint_alone_predicts_a_folder_of_images(fitted, run, photos_in_a
     written = run("predict", "--ckpt_path", fitted.best, *words).directory
     coco = COCO(str(written / "images.json"))  # COCO's own reader
     images = {image["file_name"]: image for image in coco.loadImgs(coco.getImgIds())}
-    assert {name.rpartition("/")[2]: (image["width"], image["height"]) for name, image in images.items()} == {
+    assert {name: (image["width"], image["height"]) for name, image in images.items()} == {
         "wide.jpg": (90, 40),
-        "tall.png": (30, 70),
+        "below/tall.png": (30, 70),
     }
     found = coco.loadRes(str(written / "predictions.json"))
     for annotation in found.loadAnns(found.getAnnIds()):
@@ -95,11 +96,30 @@ def test_a_checkpoint_alone_predicts_a_folder_of_images(fitted, run, photos_in_a
         assert min(x, y, width, height) >= 0
         assert x + width <= image["width"] + 0.01 and y + height <= image["height"] + 0.01
         assert 0 < annotation["score"] <= 1
-        assert coco.cats[annotation["category_id"]]["name"] in "0123456789"
+        assert annotation["category_id"] in coco.cats
     assert found.anns
+    assert {id: category["name"] for id, category in coco.cats.items()} == {id: str(id) for id in range(10)}
     pictures = sorted((written / "pictures").iterdir())
     assert len(pictures) == 2
     assert all(max(Image.open(picture).size) >= 640 for picture in pictures)  # large enough to read the labels
+
+
+def test_ids_of_categories_are_those_of_the_training_data(fitted, run, photos_in_a_folder, tmp_path):
+    """A folder that a recipe names has the checkpoint's, too."""
+    checkpoint = torch.load(fitted.best, weights_only=True)
+    ids = [1, 3, 18, *range(70, 77)]
+    checkpoint["cnnbench"]["category_ids"] = ids
+    torch.save(checkpoint, tmp_path / "gaps.ckpt")
+    recipe = yaml.safe_load(fitted.config.read_text())
+    recipe["data"] = {"class_path": "cnnbench.DetectionFolderDataModule", "init_args": {"image_size": 48}}
+    (tmp_path / "folder.yaml").write_text(yaml.safe_dump(recipe))
+    for words in ((), ("--config", tmp_path / "folder.yaml")):
+        given = ("--ckpt_path", tmp_path / "gaps.ckpt", "--data.root", photos_in_a_folder)
+        written = run("predict", *words, *given, "--data.num_workers", 0, "--pictures", 0).directory
+        categories = json.loads((written / "images.json").read_text())["categories"]
+        assert [category["id"] for category in categories] == ids
+        found = {one["category_id"] for one in json.loads((written / "predictions.json").read_text())}
+        assert found and found <= set(ids)
 
 
 def test_scenes_without_objects_train_and_cannot_be_validated(run, recipe, mistake):

@@ -14,7 +14,7 @@ def found(*rows):
     return {"boxes": table[:, :4], "scores": table[:, 4], "labels": table[:, 5].long()}
 
 
-def there(*rows, area=None, crowd=None):
+def there(*rows, area=None, crowd=None, difficult=None):
     """Objects of (x1, y1, x2, y2, label)."""
     table = torch.tensor(rows, dtype=torch.float32).view(-1, 5)
     sides = table[:, 2:4] - table[:, :2]
@@ -23,6 +23,7 @@ def there(*rows, area=None, crowd=None):
         "labels": table[:, 4].long(),
         "area": sides.prod(1) if area is None else torch.tensor(area),
         "iscrowd": torch.zeros(len(table), dtype=torch.long) if crowd is None else torch.tensor(crowd),
+        "difficult": torch.tensor(difficult or [False] * len(table), dtype=torch.bool),
     }
 
 
@@ -65,6 +66,29 @@ def test_mean_average_precision(name):
     assert figures(*images)["map"] == pytest.approx(expected, abs=1e-6)
 
 
+HARD = there((60, 60, 100, 100, 0), (*BOX, 0), difficult=[True, False])
+
+# What is found beside a cat, where there is a difficult one, and average precision at IoU 0.5 and over 0.50 to 0.95.
+DIFFICULT = {
+    "not found": ([], 1.0, 1.0),
+    "found": ([(60, 60, 100, 100, 0.9, 0)], 1.0, 1.0),
+    "found three times": ([(60, 60, 100, 100 - n, 0.9, 0) for n in range(3)], 1.0, 1.0),
+    # a tenth of it, wholly within: a false detection before the right one
+    "within it": ([(60, 60, 100, 64, 0.9, 0)], 0.5, 0.5),
+    "just too little": ([(60, 60, 100, 79.9, 0.9, 0)], 0.5, 0.5),
+    # IoU 0.525 is enough for 0.50 alone
+    "just enough": ([(60, 60, 100, 81, 0.9, 0)], 1.0, 0.55),
+    "as another class": ([(60, 60, 100, 100, 0.9, 1)], 1.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", DIFFICULT)
+def test_what_is_found_of_a_difficult_object_is_ignored_and_no_more(name):
+    extra, at_half, mean = DIFFICULT[name]
+    result = figures((found(*extra, (*BOX, 0.8, 0)), HARD))
+    assert (result["map_50"], result["map"]) == pytest.approx((at_half, mean), abs=1e-6)
+
+
 def test_figures_by_threshold_class_and_size_and_none_where_nothing_is():
     """The cat is small by its area, not by its box; nothing is large, and there is no owl."""
     boxes = there((*BOX, 0), (60, 10, 100, 50, 1), area=[500.0, 1600.0])
@@ -81,6 +105,7 @@ def test_figures_by_threshold_class_and_size_and_none_where_nothing_is():
 def test_nothing_to_find_has_no_figures():
     assert figures((found((*BOX, 0.9, 0)), there())) == {}
     assert figures((found(), there((*BOX, 0), crowd=[1]))) == {}
+    assert figures((found((*BOX, 0.9, 0)), there((*BOX, 0), difficult=[True]))) == {}
     assert AveragePrecision().compute(NAMES) == {}
 
 

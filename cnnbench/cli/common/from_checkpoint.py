@@ -12,7 +12,7 @@ from packaging.version import Version
 import cnnbench
 from cnnbench.callbacks.checkpoint_files import read_checkpoint
 from cnnbench.errors import UserError
-from cnnbench.tasks.record import NORMALISATION
+from cnnbench.tasks.record import CLASSES, NORMALISATION
 
 _LINKED = ("compile", "channels_last")  # set by an option of the command's own
 _FOLDERS = {  # of images, by task
@@ -57,8 +57,8 @@ class CheckpointAlone:
             images_of_ones_own: Whether a folder is one of images where no data module is named, not of the run's data.
 
         Returns:
-            `model`, `channels_last` and `data`: the run's own; for a folder of images, normalisation and class names of
-            the run; none for another data module.
+            `model`, `channels_last` and `data`: the run's own; for a folder of images, normalisation and classes of the
+            run; none for another data module.
 
         Raises:
             UserError: The file is no whole checkpoint, or does not say what is needed.
@@ -101,10 +101,10 @@ class CheckpointAlone:
         return f"give the config of its run: --config {own if own.is_file() else 'runs/…/config.yaml'}"
 
 
-def recorded_class_names(path: Path) -> list[str] | None:
-    """Return the names of the classes of a checkpoint's model, or None where it does not tell them."""
-    names = read_checkpoint(path).get("cnnbench", {}).get("class_names")
-    return None if not names else list(names)
+def recorded_classes(path: Path) -> dict[str, list[Any]]:
+    """Return what a checkpoint tells of the classes of its model: their names, and of a detector their ids."""
+    record = read_checkpoint(path).get("cnnbench", {})
+    return {key: list(record[key]) for key in CLASSES if record.get(key)}
 
 
 def _folder(record: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _folder(record: dict[str, Any]) -> dict[str, Any]:
     class_path = _folder_class(record)
     arguments = (record.get("data") or {}).get("init_args", {})
     known = {key: arguments[key] for key in _SHAPE if key in arguments}
-    known |= {key: record[key] for key in ("class_names", *NORMALISATION) if key in record}
+    known |= {key: record[key] for key in (*CLASSES, *NORMALISATION) if key in record}
     accepted = inspect.signature(getattr(cnnbench, _name(class_path))).parameters
     settings = {key: value for key, value in known.items() if key in accepted}
     lists = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}

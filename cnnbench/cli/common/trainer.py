@@ -19,7 +19,7 @@ import cnnbench.callbacks.finetuning  # noqa: F401, which a recipe can name once
 from cnnbench.callbacks.checkpoint import AtomicCheckpointIO, check_checkpoint_path
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.callbacks.tracking import QuietWandbLogger, run_loggers
-from cnnbench.cli.common.from_checkpoint import CheckpointAlone, recorded_class_names
+from cnnbench.cli.common.from_checkpoint import CheckpointAlone, recorded_classes
 from cnnbench.cli.common.processes import end_others, is_told_elsewhere
 from cnnbench.cli.common.resume import Resume
 from cnnbench.cli.common.run_directory import create_run_directory, recipe_name, remove_if_unused
@@ -32,6 +32,7 @@ from cnnbench.tasks.recipe.mistakes import users_mistake
 from cnnbench.tasks.recipe.parser import Parser, configs_first
 from cnnbench.tasks.recipe.quiet import quieten
 from cnnbench.tasks.recipe.trainer_settings import as_list, check_trainer_settings
+from cnnbench.tasks.record import CLASSES
 
 _TRAINER_DEFAULTS = {"default_root_dir": "runs", "enable_model_summary": False}
 
@@ -229,8 +230,11 @@ class EvaluationCLI(RunCLI):
         super().before_instantiate_classes()
         settings = self.config[self.command]
         arguments = settings.data.init_args
-        if settings.get("ckpt_path") and arguments.get("class_names", ()) is None:
-            arguments.class_names = recorded_class_names(Path(settings.ckpt_path))
+        unknown = [key for key in CLASSES if arguments.get(key, ()) is None]
+        if settings.get("ckpt_path") and unknown:
+            known = recorded_classes(Path(settings.ckpt_path))
+            for key in unknown:
+                arguments[key] = known.get(key)
         model = settings.model.init_args
         if not (settings.get("ckpt_path") or model.get("pretrained") or model.get("weights")):
             raise UserError(

@@ -1,15 +1,11 @@
-"""The objects of a set of images, and the checks of boxes that somebody wrote."""
+"""The objects of a set of images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from cnnbench.errors import UserError
-
-_TOLERANCE = 1.0  # pixels that a box may reach outside its image by rounding
 
 
 @dataclass(frozen=True)
@@ -19,14 +15,39 @@ class Objects:
     Attributes:
         boxes: float32 (N, 4), x1, y1, x2, y2 in pixels of the original image.
         labels: int64 (N,), from 0.
-        crowd: bool (N,): not to be trained on, ignored in evaluation.
+        crowd: bool (N,): not one object but many, not to be trained on; in evaluation what is found in it is ignored.
+        difficult: bool (N,): not to be trained on; in evaluation its detections are ignored.
         area: float32 (N,), in pixels of the original image.
     """
 
     boxes: Tensor
     labels: Tensor
     crowd: Tensor
+    difficult: Tensor
     area: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        boxes: np.ndarray,
+        labels: Sequence[int],
+        area: np.ndarray,
+        crowd: Sequence[bool] | None = None,
+        difficult: Sequence[bool] | None = None,
+    ) -> "Objects":
+        """Return objects as they are listed in a file; none is a crowd, or difficult, where that is None."""
+        marks = ([False] * len(labels) if given is None else given for given in (crowd, difficult))
+        return cls(
+            torch.from_numpy(boxes).float(),
+            torch.tensor(labels, dtype=torch.int64),
+            *(torch.tensor(own, dtype=torch.bool) for own in marks),
+            torch.from_numpy(area).float(),
+        )
+
+    @property
+    def to_train_on(self) -> Tensor:
+        """Which a detector is trained to find: bool (N,)."""
+        return ~(self.crowd | self.difficult)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,9 +56,7 @@ class Objects:
         return Objects(*(getattr(self, field.name)[which] for field in fields(self)))
 
 
-NO_OBJECTS = Objects(
-    torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool), torch.zeros(0)
-)
+NO_OBJECTS = Objects.of(np.zeros((0, 4)), (), np.zeros(0))
 
 
 class Annotations(Sequence[Objects]):
@@ -79,129 +98,20 @@ class Annotations(Sequence[Objects]):
 
     def with_objects(self) -> np.ndarray:
         """Return the places of the images that have an object to train on: (M,)."""
-        seen = np.concatenate([[0], np.cumsum(~self.objects.crowd.numpy())])[self._ends]
+        seen = np.concatenate([[0], np.cumsum(self.objects.to_train_on.numpy())])[self._ends]
         return np.flatnonzero(np.diff(seen) > 0)
 
 
-def gathered(
-    image: np.ndarray,
-    boxes: np.ndarray,
-    labels: Sequence[int],
-    crowd: Sequence[bool],
-    area: np.ndarray,
-    sizes: np.ndarray,
-    wanted: np.ndarray,
-) -> Annotations:
+def gathered(objects: Objects, image: np.ndarray, sizes: np.ndarray, wanted: np.ndarray) -> Annotations:
     """Return objects that are listed in any order as those of each image.
 
     Args:
+        objects: N of them.
         image: int64 (N,), the place of each one's image.
-        boxes: (N, 4), x1, y1, x2, y2.
-        labels: (N,).
-        crowd: (N,).
-        area: (N,).
         sizes: int64 (M, 2), height and width of each image.
         wanted: bool (N,), which objects to take.
     """
     order = np.argsort(image, kind="stable")
     order = order[wanted[order]]
-    objects = Objects(
-        torch.from_numpy(boxes[order]).float(),
-        torch.tensor(labels, dtype=torch.int64)[order],
-        torch.tensor(crowd, dtype=torch.bool)[order],
-        torch.from_numpy(area[order]).float(),
-    )
-    return Annotations(objects, np.bincount(image[order], minlength=len(sizes)), sizes)
-
-
-def left_out(has_size: np.ndarray, name: Callable[[int], str]) -> list[str]:
-    """Return what a user is to know of boxes without a size."""
-    if has_size.all():
-        return []
-    return [f"left out {(~has_size).sum()} boxes of width or height 0, such as {name(int(has_size.argmin()))}"]
-
-
-@dataclass(frozen=True)
-class BoxFormat:
-    """How four numbers tell a box.
-
-    Attributes:
-        words: As a message calls it.
-        to_corners: From (N, 4) to x1, y1, x2, y2, from 0.
-    """
-
-    words: str
-    to_corners: Callable[[np.ndarray], np.ndarray]
-
-
-XYWH = BoxFormat(
-    "[x, y, width, height]", lambda boxes: np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-)
-XYXY = BoxFormat("[x1, y1, x2, y2]", lambda boxes: boxes)
-VOC_CORNERS = BoxFormat("[xmin, ymin, xmax, ymax]", lambda boxes: boxes - [1, 1, 0, 0])  # counted from 1, inclusive
-
-
-def corners(
-    boxes: np.ndarray,
-    sizes: np.ndarray,
-    name: Callable[[int], str],
-    prescribed: BoxFormat,
-    other: BoxFormat,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return boxes as x1, y1, x2, y2, and refuse what cannot be meant; they may reach beyond an edge.
-
-    Args:
-        boxes: float64 (N, 4), as they are written.
-        sizes: (N, 2), height and width of each one's image.
-        name: Says which box it is, and of what.
-        prescribed: How they should be written.
-        other: How they are most often written by mistake.
-
-    Returns:
-        float64 (N, 4), and bool (N,): which have a size at all.
-
-    Raises:
-        UserError: A box is of numbers that are not finite, of negative size or outside its image; or all of them are
-            written in another format.
-    """
-
-    def refuse(wrong: np.ndarray, why: str) -> None:
-        if wrong.any():
-            first = int(wrong.argmax())
-            height, width = sizes[first]
-            raise UserError(f"{name(first)} is {_written(boxes[first])}: {why.format(width=width, height=height)}")
-
-    refuse(~np.isfinite(boxes).all(1), "its numbers must be finite")
-    _refuse_parts(boxes, sizes, refuse, prescribed)
-    found = prescribed.to_corners(boxes)
-    misread = ~_fits(found, sizes)
-    if misread.any() and _fits(other.to_corners(boxes), sizes).all():
-        refuse(
-            misread,
-            f"as {prescribed.words} it does not fit its image of {{width}}x{{height}} pixels, as "
-            f"{other.words} it and all others do: write them as {prescribed.words}",
-        )
-    refuse((found[:, 2:] < found[:, :2]).any(1), f"as {prescribed.words} its size is negative")
-    beyond = (found[:, 2:] < 0).any(1) | (found[:, :2] > sizes[:, ::-1]).any(1)
-    refuse(beyond, f"as {prescribed.words} it lies outside its image of {{width}}x{{height}} pixels")
-    return found, (found[:, 2:] > found[:, :2]).all(1)
-
-
-def _refuse_parts(
-    boxes: np.ndarray, sizes: np.ndarray, refuse: Callable[[np.ndarray, str], None], prescribed: BoxFormat
-) -> None:
-    """Refuse boxes in parts of the image's sides."""
-    if len(boxes) and boxes.max() <= 1 and sizes.min() > 1:
-        words = f"all boxes are within 0..1: write them in pixels, as {prescribed.words}"
-        refuse(np.ones(len(boxes), bool), words)
-
-
-def _fits(found: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Tell which boxes have a size and lie in their images."""
-    width_height = sizes[:, ::-1] + _TOLERANCE
-    within = (found[:, :2] >= -_TOLERANCE).all(1) & (found[:, 2:] <= width_height).all(1)
-    return within & (found[:, 2:] > found[:, :2]).all(1)
-
-
-def _written(box: np.ndarray) -> str:
-    return f"[{', '.join(f'{number:g}' for number in box)}]"
+    counts = np.bincount(image[order], minlength=len(sizes))
+    return Annotations(objects[torch.from_numpy(order)], counts, sizes)

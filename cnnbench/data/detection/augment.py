@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 from torchvision import tv_tensors
@@ -67,7 +68,7 @@ class Augmenter:
         self._zoom_out = v2.RandomZoomOut(fill, p=augmentation.zoom_out)
         self._crop = v2.RandomIoUCrop()
         self._flip = v2.RandomHorizontalFlip(augmentation.hflip)
-        sanitize = v2.SanitizeBoundingBoxes(labels_getter=lambda item: (item["labels"], item["crowd"]))
+        sanitize = v2.SanitizeBoundingBoxes(labels_getter=itemgetter("labels", "crowd", "difficult"))
         self._tidy = v2.Compose([v2.ClampBoundingBoxes(), sanitize])
 
     def __call__(self, item: Item, another: Callable[[], Item], key: int) -> Item:

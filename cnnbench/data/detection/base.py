@@ -17,8 +17,10 @@ class DetectionDataModule(ImageDataModule):
     - `size` int64 (B, 2): height and width of what of the canvas is image; `mask` bool (B, H, W): True there;
     - `boxes` float32 (B, M, 4): x1, y1, x2, y2 in pixels of the canvas;
     - `label` int64 (B, M): from 0, -1 where there is no object;
-    - `crowd` bool (B, M): crowds and difficult objects, not to be trained on and ignored in evaluation;
+    - `crowd` and `difficult` bool (B, M): not to be trained on; in evaluation what is found in a crowd is ignored, and
+      of a difficult object what overlaps it enough to be it;
     - `area` float32 (B, M), in pixels of the original image;
+    - `object_masks` bool (B, M, H, W), of data that has them and was asked for them: what is visible of each object;
     - `scale` float32 (B, 2): pixels of the canvas to one of the original image, down and across;
     - `original_size` int64 (B, 2): height and width of the original image; of a training image, what augmentation
       made of it counts as the original;
@@ -39,6 +41,10 @@ class DetectionDataModule(ImageDataModule):
     @abstractmethod
     def image_ids(self, split: str) -> list[int | str]:
         """Return what each image of a split is called in COCO's format, in the order of the dataset."""
+
+    def file_name(self, split: str, index: int) -> str:
+        """Return what an image's file is called in COCO's format; where images are not files, the index as text."""
+        return self.index_name(split, index)
 
     @abstractmethod
     def box_sizes(self) -> Tensor:

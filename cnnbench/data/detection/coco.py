@@ -1,18 +1,12 @@
 """COCO, and other sets in its format."""
 
-import contextlib
-import io
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from torchvision.datasets import CocoDetection
 
-from cnnbench.data.detection.annotations import XYWH, XYXY, Annotations, corners, gathered, left_out
+from cnnbench.data.detection import coco_file
 from cnnbench.data.detection.augment import DetectionAugmentation
 from cnnbench.data.detection.files import FLIPPED, DetectionFilesDataModule, Split
-from cnnbench.data.file_index import EXTENSIONS
 from cnnbench.errors import UserError
 
 
@@ -90,25 +84,25 @@ class COCODataModule(DetectionFilesDataModule):
         """Read `root/annotations/instances_<split><year>.json`."""
         file, folder = self._annotation_file(split), self._folder(split)
         categories = self._known_categories()
-        parsed = self._parsed.pop(split, None) or _parsed(file, folder)
+        parsed = self._parsed.pop(split, None) or coco_file.parsed(file, folder)
         if (own := self._categories_of(parsed, file)) != categories:
             raise UserError(f"{file} has other categories than the other sets: {_difference(own, categories)}")
-        images = _images(parsed, file, folder)
-        annotations, without_size = _annotations(parsed, file, images, list(categories))
+        images = coco_file.images(parsed, file, folder)
+        annotations, without_size = coco_file.annotations(parsed, file, images, list(categories))
         files = [folder / image["file_name"] for image in images]
-        return Split(files, parsed.ids, annotations, [*_unlisted(images, file, folder), *without_size])
+        return Split(files, folder, parsed.ids, annotations, [*coco_file.unlisted(images, file, folder), *without_size])
 
     def _known_categories(self) -> dict[int, str]:
         if self._categories is None:
             splits = ("val", "test", "train")  # by size: of COCO, that of training takes half a minute
             split = next((split for split in splits if self._annotation_file(split).is_file()), "train")
             file = self._annotation_file(split)
-            self._parsed[split] = _parsed(file, self._folder(split))
+            self._parsed[split] = coco_file.parsed(file, self._folder(split))
             self._categories = self._categories_of(self._parsed[split], file)
         return self._categories
 
     def _categories_of(self, parsed: CocoDetection, file: Path) -> dict[int, str]:
-        named = _categories(parsed, file)
+        named = coco_file.categories(parsed, file)
         if self.first_id is None:
             return named
         if min(named) < self.first_id:
@@ -122,96 +116,6 @@ class COCODataModule(DetectionFilesDataModule):
         return self.root / f"{split}{self.year}"
 
 
-def _parsed(file: Path, folder: Path) -> CocoDetection:
-    """Read an annotation file as torchvision does.
-
-    Raises:
-        UserError: It is not there, or is something else; or its folder of images is not there.
-    """
-    for path, is_there in ((file, file.is_file()), (folder, folder.is_dir())):
-        if not is_there:
-            raise UserError(f"no {path}: COCO is a folder with train2017/, val2017/ and annotations/ in it")
-    from faster_coco_eval import init_as_pycocotools
-
-    init_as_pycocotools()  # which torchvision reads COCO by
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it reports each step
-            parsed = CocoDetection(folder, str(file))
-        for key in ("images", "annotations", "categories"):
-            parsed.coco.dataset[key]
-        return parsed
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise UserError(
-            f"{file} is not an annotation file in COCO's format: {reason or type(error).__name__}"
-        ) from error
-
-
-def _categories(parsed: CocoDetection, file: Path) -> dict[int, str]:
-    """Return the names of the categories by their ids, ascending."""
-    categories = {id: category.get("name", str(id)) for id, category in sorted(parsed.coco.cats.items())}
-    if not categories:
-        raise UserError(f"{file} has no categories")
-    return categories
-
-
 def _difference(own: dict[int, str], others: dict[int, str]) -> str:
     differing = [id for id in sorted(own.keys() | others.keys()) if own.get(id) != others.get(id)]
     return f"{differing[0]} is {own.get(differing[0])!r} there, {others.get(differing[0])!r} elsewhere"
-
-
-def _images(parsed: CocoDetection, file: Path, folder: Path) -> list[dict[str, Any]]:
-    """Return what the file says of its images, in the order of their ids."""
-    images = [parsed.coco.imgs[id] for id in parsed.ids]
-    for image in images:
-        if lacking := [key for key in ("file_name", "height", "width") if key not in image]:
-            raise UserError(f"{file}: image {image['id']} has no {lacking[0]}")
-    if len(parsed.coco.dataset["images"]) > len(images):
-        raise UserError(f"{file} has two images of one id")
-    missing = [image["file_name"] for image in images if not (folder / image["file_name"]).is_file()]
-    if missing:
-        raise UserError(f"{file} lists {len(missing)} images that {folder} lacks, such as {missing[0]}")
-    return images
-
-
-def _unlisted(images: list[dict[str, Any]], file: Path, folder: Path) -> list[str]:
-    """Return what a user is to know of images without annotations."""
-    found = {path.name for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS}
-    others = sorted(found - {image["file_name"] for image in images})
-    return (
-        [f"left out {len(others)} images of {folder} that {file} does not list, such as {others[0]}"] if others else []
-    )
-
-
-def _annotations(
-    parsed: CocoDetection, file: Path, images: list[dict[str, Any]], category_ids: list[int]
-) -> tuple[Annotations, list[str]]:
-    """Return the objects, and what was left out."""
-    written = parsed.coco.dataset["annotations"]
-    place = {image["id"]: at for at, image in enumerate(images)}
-    label = {id: at for at, id in enumerate(category_ids)}
-
-    def name(row: int) -> str:
-        return f"{file}: bbox of annotation {written[row].get('id')} (image {written[row]['image_id']})"
-
-    for row, one in enumerate(written):
-        if one["image_id"] not in place:
-            raise UserError(f"{file}: annotation {one.get('id')} is of image {one['image_id']}, which the file lacks")
-        if one.get("category_id") not in label:
-            raise UserError(
-                f"{file}: annotation {one.get('id')} is of category {one.get('category_id')!r}, which the file lacks"
-            )
-        if not _is_four_numbers(one.get("bbox")):
-            raise UserError(f"{name(row)} is {one.get('bbox')!r}: it must be {XYWH.words}")
-    image = np.array([place[one["image_id"]] for one in written], np.int64)
-    boxes = np.array([one["bbox"] for one in written], np.float64).reshape(-1, 4)
-    sizes = np.array([(of["height"], of["width"]) for of in images], np.int64).reshape(-1, 2)
-    found, has_size = corners(boxes, sizes[image], name, XYWH, XYXY)
-    labels = [label[one["category_id"]] for one in written]
-    crowd = [bool(one.get("iscrowd", 0)) for one in written]
-    areas = np.array([one.get("area", one["bbox"][2] * one["bbox"][3]) for one in written], np.float64)
-    return gathered(image, found, labels, crowd, areas, sizes, has_size), left_out(has_size, name)
-
-
-def _is_four_numbers(box: Any) -> bool:
-    return isinstance(box, Sequence) and len(box) == 4 and all(isinstance(number, (int, float)) for number in box)

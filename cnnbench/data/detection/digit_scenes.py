@@ -35,6 +35,7 @@ class DigitScenesDataModule(DigitScenes, DetectionDataModule):
         object_size: Smallest and largest height of a digit's image, in pixels.
         max_overlap: Largest part of a digit's box that another's may cover.
         augmentation: How training scenes vary beyond being new; by default not at all.
+        masks: Give instance masks, too: what is visible of each digit.
         train_scenes: Scenes of an epoch.
         val_scenes: Scenes of the validation set.
         test_scenes: Scenes of the test set.
@@ -54,6 +55,7 @@ class DigitScenesDataModule(DigitScenes, DetectionDataModule):
         object_size: tuple[int, int] = (16, 48),
         max_overlap: float = 0.3,
         augmentation: DetectionAugmentation = _NOT_VARIED,
+        masks: bool = False,
         train_scenes: int = 2000,
         val_scenes: int = 300,
         test_scenes: int = 500,
@@ -65,6 +67,7 @@ class DigitScenesDataModule(DigitScenes, DetectionDataModule):
             *(train_scenes, val_scenes, test_scenes, mean, std),
         )
         self.augmentation = augmentation
+        self.masks = masks
 
     @property
     def category_ids(self) -> list[int]:
@@ -83,7 +86,7 @@ class DigitScenesDataModule(DigitScenes, DetectionDataModule):
 
     def dataset(self, *scenes: Any) -> SceneDataset:
         """Return scenes with boxes."""
-        return _Scenes(*scenes)
+        return _Scenes(*scenes, masks=self.masks)
 
     def augmenter(self) -> Augmenter | None:
         """Return what varies training scenes, or None."""
@@ -93,9 +96,13 @@ class DigitScenesDataModule(DigitScenes, DetectionDataModule):
 
 
 class _Scenes(SceneDataset):
-    """Scenes with boxes."""
+    """Scenes with boxes; with `masks` each object has one."""
 
     batch_of = staticmethod(collate)
+
+    def __init__(self, *scenes: Any, masks: bool) -> None:
+        super().__init__(*scenes)
+        self.masks = masks
 
     def sample(self, scene: Scene, index: int, key: int | None) -> Sample:
         """Return a scene with its boxes."""
@@ -106,8 +113,7 @@ class _Scenes(SceneDataset):
 
     def _item(self, scene: Scene) -> Item:
         image = with_channels(scene.image[None], self.in_chans)[0]
-        crowd = torch.zeros(len(scene.labels), dtype=torch.bool)
-        return item_of(image, scene.boxes, scene.labels, crowd, scene.masks)
+        return item_of(image, scene.boxes, scene.labels, masks=scene.masks if self.masks else None)
 
     def _drawn(self) -> Item:
         key = torch.randint(2**63 - 1, (1,))

@@ -101,7 +101,7 @@ class DetectionFiles(Dataset):
             pixels = file.pixels((0, 0, width, height), self.in_chans, scale)
         self._check_size(index, height, width)
         boxes = objects.boxes * _each_side(pixels, height, width)
-        return item_of(pixels, boxes, objects.labels, objects.crowd), (height, width)
+        return item_of(pixels, boxes, objects.labels, objects.crowd, objects.difficult), (height, width)
 
     def _check_size(self, index: int, height: int, width: int) -> None:
         expected = tuple(self.annotations.sizes[index].tolist())

@@ -1,5 +1,6 @@
 """What data modules of image files with boxes share: sizes, augmentation, and how boxes are read."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,12 +30,14 @@ class Split:
 
     Attributes:
         files: Their paths.
+        folder: That COCO's format names them below.
         ids: What each is called in COCO's format.
         annotations: Of each.
         notes: What a user is to know of what was left out.
     """
 
     files: Sequence[Path]
+    folder: Path
     ids: Sequence[int | str]
     annotations: Annotations
     notes: Sequence[str] = ()
@@ -42,7 +45,7 @@ class Split:
     def subset(self, images: np.ndarray) -> "Split":
         """Return the images at these places, in this order."""
         files, ids = ([values[i] for i in images] for values in (self.files, self.ids))
-        return Split(files, ids, self.annotations.subset(images), self.notes)
+        return Split(files, self.folder, ids, self.annotations.subset(images), self.notes)
 
 
 class DetectionFilesDataModule(AnnotatedFilesDataModule, DetectionDataModule):
@@ -94,20 +97,25 @@ class DetectionFilesDataModule(AnnotatedFilesDataModule, DetectionDataModule):
         """Return what each image of a split is called in COCO's format, in the order of the dataset."""
         return list(self._splits[split].ids)
 
+    def file_name(self, split: str, index: int) -> str:
+        """Return an image's path in the folder of its split, as COCO's annotations do."""
+        own = self._splits[split]
+        return Path(os.path.relpath(own.files[index], own.folder)).as_posix()
+
     def box_sizes(self) -> Tensor:
         """Return width and height of all training objects, in pixels of the canvas: float32 (N, 2)."""
         annotations = self._splits["train"].annotations
         sizes = annotations.sizes.tolist()
         scales = torch.tensor([self.fit.size(*size) for size in sizes]) / torch.tensor(sizes)  # down and across
         boxes = annotations.objects.boxes
-        wanted = ~annotations.objects.crowd
+        wanted = annotations.objects.to_train_on
         return ((boxes[:, 2:] - boxes[:, :2]) * scales.flip(1).repeat_interleave(annotations.counts, 0))[wanted]
 
     def without_annotations(self, folder: Path) -> Split:
         """Return all images below a folder, called by their paths in it, and with no objects."""
         files = find_images(folder)
         ids = [path.relative_to(folder).as_posix() for path in files]
-        return Split(files, ids, Annotations.none(len(files)))
+        return Split(files, folder, ids, Annotations.none(len(files)))
 
     def dataset(self, split: str, files: Split) -> DetectionFiles:
         """Return a split as a dataset."""

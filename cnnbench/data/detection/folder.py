@@ -10,6 +10,8 @@ class DetectionFolderDataModule(DetectionFilesDataModule):
     Args:
         root: Folder of the images.
         class_names: Names of the classes, in the order of the labels.
+        category_ids: What each class is called in COCO's format; None: as the detector's checkpoint tells, else 1, 2, 3
+            and so on.
         batch_size: Images a process and step.
         image_size: Pixels of the shorter side; with `letterbox`, of the longer one.
         max_size: Most pixels of the longer side; None: 5/3 of `image_size`.
@@ -25,6 +27,7 @@ class DetectionFolderDataModule(DetectionFilesDataModule):
         self,
         root: str = "images",
         class_names: tuple[str, ...] | None = None,
+        category_ids: tuple[int, ...] | None = None,
         batch_size: int = 2,
         image_size: int = 800,
         max_size: int | None = None,
@@ -41,9 +44,18 @@ class DetectionFolderDataModule(DetectionFilesDataModule):
         )
         if not class_names:
             raise UserError("class_names are missing: those of the detector, which its checkpoint tells")
+        if category_ids is not None and not len(set(category_ids)) == len(category_ids) == len(class_names):
+            ids = ", ".join(map(str, category_ids))
+            raise UserError(f"category_ids are {ids}: there must be one for each of the {len(class_names)} class_names")
         self.class_names = tuple(class_names)
+        self._category_ids = None if category_ids is None else list(category_ids)
 
     has_test = False
+
+    @property
+    def category_ids(self) -> list[int]:
+        """What each label is called in COCO's format."""
+        return super().category_ids if self._category_ids is None else self._category_ids
 
     def read(self, split: str) -> Split:
         """Refuse to train or evaluate without annotations."""

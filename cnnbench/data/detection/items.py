@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -9,17 +10,26 @@ from torchvision.transforms import v2
 from cnnbench.data.detection.samples import Sample
 
 Item = dict[str, Tensor]
-"""`image` a tv_tensors.Image (C, H, W), `boxes` tv_tensors.BoundingBoxes (N, 4), `labels` and `crowd` (N,), and where
-objects have masks `masks`, a tv_tensors.Mask (N, H, W)."""
+"""`image` a tv_tensors.Image (C, H, W), `boxes` tv_tensors.BoundingBoxes (N, 4), `labels`, `crowd` and `difficult`
+(N,), and where objects have masks `masks`, a tv_tensors.Mask (N, H, W)."""
 
 LEAST_LEFT = 0.25  # part of a box that a cut must leave of it, or the object is gone
 
 
-def item_of(image: Tensor, boxes: Tensor, labels: Tensor, crowd: Tensor, masks: Tensor | None = None) -> Item:
+def item_of(
+    image: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
+    crowd: Tensor | None = None,
+    difficult: Tensor | None = None,
+    masks: Tensor | None = None,
+) -> Item:
     """Return an image and its objects, boxes in its pixels, as torchvision's transforms take them."""
     size = tuple(image.shape[-2:])
     boxes = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
-    item = {"image": tv_tensors.Image(image), "boxes": boxes, "labels": labels, "crowd": crowd}
+    none = torch.zeros(len(labels), dtype=torch.bool)
+    item = {"image": tv_tensors.Image(image), "boxes": boxes, "labels": labels}
+    item |= {"crowd": none if crowd is None else crowd, "difficult": none if difficult is None else difficult}
     return item if masks is None else item | {"masks": tv_tensors.Mask(masks)}
 
 
@@ -30,9 +40,9 @@ def sample_of(
     boxes = item["boxes"].as_subclass(Tensor)
     if area is None:
         area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    return Sample(
-        item["image"].as_subclass(Tensor), boxes, item["labels"], item["crowd"], area, original_size, index, key
-    )
+    image, *objects = item["image"].as_subclass(Tensor), boxes, item["labels"], item["crowd"], item["difficult"]
+    masks = item["masks"].as_subclass(Tensor) if "masks" in item else None
+    return Sample(image, *objects, area, original_size, index, key, masks)
 
 
 def size_of(item: Item) -> tuple[int, int]:

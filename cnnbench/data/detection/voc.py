@@ -8,9 +8,10 @@ from xml.etree import ElementTree
 import numpy as np
 from torchvision.datasets import VOCDetection
 
-from cnnbench.data.detection.annotations import VOC_CORNERS, XYWH, Annotations, corners, gathered, left_out
+from cnnbench.data.detection.annotations import Annotations, Objects, gathered
 from cnnbench.data.detection.augment import DetectionAugmentation
 from cnnbench.data.detection.files import FLIPPED, DetectionFilesDataModule, Split
+from cnnbench.data.detection.written_boxes import VOC_CORNERS, XYWH, corners, left_out
 from cnnbench.data.voc_sets import CLASSES, download_sets, the_set
 from cnnbench.errors import UserError, did_you_mean
 
@@ -22,7 +23,7 @@ class VOCDataModule(DetectionFilesDataModule):
 
     From M. Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010,
     http://host.robots.ox.ac.uk/pascal/VOC; also for a set of one's own in this format. As the benchmark has it, objects
-    that are marked as difficult are not trained on, and what is found of them does not count.
+    that are marked as difficult are not trained on, and detections that overlap one enough to be it do not count.
 
     Args:
         root: Folder of the data.
@@ -72,6 +73,8 @@ class VOCDataModule(DetectionFilesDataModule):
         )
         self.download = download
         self.sets = {"train": tuple(train_sets), "val": tuple(val_sets), "test": tuple(test_sets)}
+        if twice := [name for place, name in enumerate(class_names) if name in class_names[:place]]:
+            raise UserError(f"class_names has {twice[0]!r} twice")
         self.class_names = tuple(class_names)
 
     @property
@@ -95,7 +98,7 @@ class VOCDataModule(DetectionFilesDataModule):
         if missing:
             sets = " and ".join(self.sets[split])
             raise UserError(f"{self.root}: {sets} list {len(missing)} files that are not there, such as {missing[0]}")
-        return Split(files, [path.stem for path in files], *_annotations(annotations, self.class_names))
+        return Split(files, self.root, [path.stem for path in files], *_annotations(annotations, self.class_names))
 
 
 def _annotations(files: Sequence[Path], class_names: Sequence[str]) -> tuple[Annotations, list[str]]:
@@ -122,7 +125,8 @@ def _annotations(files: Sequence[Path], class_names: Sequence[str]) -> tuple[Ann
     labels = [label[one["name"]] for one in written]
     difficult = [one.get("difficult") == "1" for one in written]
     areas = (found[:, 2:] - found[:, :2]).prod(1)
-    return gathered(image, found, labels, difficult, areas, shapes, has_size), left_out(has_size, name)
+    own = Objects.of(found, labels, areas, difficult=difficult)
+    return gathered(own, image, shapes, has_size), left_out(has_size, name)
 
 
 def _read(file: Path) -> tuple[tuple[int, int], list[dict[str, Any]]]:

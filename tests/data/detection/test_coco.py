@@ -36,7 +36,8 @@ def test_training_is_on_images_with_objects_and_evaluation_on_all(coco):
     assert (data.class_names, data.category_ids) == (("person", "car", "dog"), [1, 3, 18])
     assert ready(coco, empty_images=True).image_ids("train") == data.image_ids("val")
     assert not data.has_test
-    assert data.index_name("val", 0).endswith("000000000004.jpg")
+    assert data.index_name("val", 0) == str(coco / "val2017/000000000004.jpg")
+    assert data.file_name("val", 0) == "000000000004.jpg"
 
 
 @pytest.mark.parametrize("first_id", [0, 1])
@@ -162,6 +163,7 @@ def test_own_images_are_predicted(coco, tmp_path):
     assert [own.index_name("predict", i) for i in range(2)] == [
         str(tmp_path / "images" / id) for id in own.image_ids("predict")
     ]
+    assert [own.file_name("predict", i) for i in range(2)] == own.image_ids("predict")
     assert len(truth_of(batch)[0]["labels"]) == 0
 
     data = COCODataModule(str(coco), predict_root=str(tmp_path / "images"), num_workers=0)
@@ -171,8 +173,20 @@ def test_own_images_are_predicted(coco, tmp_path):
         own.setup("fit")
 
 
+def test_ids_of_classes_of_a_folder_are_one_each():
+    assert DetectionFolderDataModule(class_names=("a", "b")).category_ids == [1, 2]
+    assert DetectionFolderDataModule(class_names=("a", "b"), category_ids=(7, 3)).category_ids == [7, 3]
+    for ids in ((1,), (1, 1), (1, 2, 3), (1, 2, 2)):
+        with pytest.raises(UserError, match="there must be one for each of the 2 class_names"):
+            DetectionFolderDataModule(class_names=("a", "b"), category_ids=ids)
+
+
 def annotation(content, **changes):
     content["annotations"][0].update(changes)
+
+
+def image(content, **changes):
+    content["images"][0].update(changes)
 
 
 def every_box(content, change):
@@ -187,10 +201,28 @@ WRONG = [
         "is [5, 8, -20, 30]: as [x, y, width, height] its size is negative",
     ),
     (lambda c: annotation(c, bbox=[5, 8, float("nan"), 30]), "is [5, 8, nan, 30]: its numbers must be finite"),
-    (lambda c: annotation(c, bbox=[70, 8, 20, 30]), "lies outside its image of 60x40 pixels"),
-    (lambda c: annotation(c, bbox=[5, 8, 20]), "is [5, 8, 20]: it must be [x, y, width, height]"),
+    (lambda c: annotation(c, bbox=[70, 8, 20, 30]), "reaches beyond its image of 60x40 pixels"),
+    (
+        lambda c: annotation(c, bbox=[30, 10, 300, 300]),
+        "bbox of annotation 900 (image 9) is [30, 10, 300, 300]: as [x, y, width, height] it reaches beyond",
+    ),
+    (lambda c: annotation(c, bbox=[-3, 8, 20, 30]), "is [-3, 8, 20, 30]: as [x, y, width, height] it reaches beyond"),
+    (lambda c: annotation(c, bbox=[5, 8, 20, 34.5]), "is [5, 8, 20, 34.5]: as [x, y, width, height] it reaches beyond"),
+    (lambda c: annotation(c, bbox=[1e308] * 4), "it reaches beyond its image of 60x40 pixels"),
+    (lambda c: annotation(c, bbox=[5, 8, 20]), "(image 9) has bbox [5, 8, 20]: it must be [x, y, width, height]"),
     (lambda c: annotation(c, bbox=[5, 8, "a", 3]), "it must be [x, y, width, height]"),
-    (lambda c: annotation(c, bbox=None), "is None: it must be [x, y, width, height]"),
+    (lambda c: annotation(c, bbox=None), "has bbox None: it must be [x, y, width, height]"),
+    (lambda c: c["annotations"][0].pop("bbox"), "annotation 900 (image 9) has no bbox"),
+    *((lambda c, v=v: annotation(c, area=v), f"has area {v!r}: it must be a number") for v in ("x", [1], None, -1.0)),
+    (
+        lambda c: annotation(c, area=float("nan")),
+        "annotation 900 (image 9) has area nan: it must be a number of pixels",
+    ),
+    (lambda c: annotation(c, iscrowd="0"), "annotation 900 (image 9) has iscrowd '0': it must be 0 or 1"),
+    (lambda c: annotation(c, category_id=[1]), "'s format: unhashable type: 'list'"),
+    *((lambda c, v=v: image(c, height=v), f"image 9 has height {v!r}: it must be") for v in (None, "a", 0, 4.5, -5)),
+    (lambda c: image(c, width=float("nan")), "image 9 has width nan: it must be a whole number above 0"),
+    *((lambda c, v=v: image(c, file_name=v), f"image 9 has file_name {v!r}: it must be a path") for v in (None, 3, "")),
     (lambda c: every_box(c, lambda x, y, w, h: [x, y, x + w, y + h]), "as [x1, y1, x2, y2] it and all others do"),
     (lambda c: every_box(c, lambda x, y, w, h: [x / 90, y / 90, w / 90, h / 90]), "all boxes are within 0..1"),
     (lambda c: annotation(c, category_id=2), "annotation 900 is of category 2, which the file lacks"),
@@ -201,6 +233,9 @@ WRONG = [
     (lambda c: c["annotations"].clear(), "none of the 6 training images has an object to train on"),
     (lambda c: (c["images"].clear(), c["annotations"].clear()), "no images in the train set"),
     (lambda c: c["categories"].pop(), "has other categories than the other sets: 18 is None there, 'dog' elsewhere"),
+    (lambda c: c["categories"][0].update(name="dog"), "categories 1 and 18 are both called 'dog'"),
+    (lambda c: c["categories"].append({"id": 3, "name": "van"}), "two categories have the id 3: 'car' and 'van'"),
+    (lambda c: c["categories"][0].update(name=None), "category 1 has name None: it must be a name"),
     (lambda c: c.pop("annotations"), "is not an annotation file in COCO's format"),
 ]
 
@@ -213,6 +248,12 @@ def test_wrong_annotations_are_named(coco, edit_coco, change, named):
     assert named in str(error.value)
     assert "\n" not in str(error.value)
     assert str(coco) in str(error.value)
+
+
+def test_an_empty_set_is_not_predicted(coco, edit_coco):
+    edit_coco(lambda c: (c["images"].clear(), c["annotations"].clear()), "val")
+    with pytest.raises(UserError, match="coco: no images in the val set"):
+        COCODataModule(str(coco), num_workers=0).setup("predict")
 
 
 def test_a_file_that_is_none_is_named(coco):
@@ -248,6 +289,19 @@ def test_boxes_without_a_size_are_left_out_aloud_and_what_reaches_beyond_an_edge
     row = batch["index"].tolist().index(data.image_ids("train").index(9))
     (box,) = targets_of(batch)[row]["boxes"] / batch["size"][row].flip(0).repeat(2) * torch.tensor([60, 40, 60, 40])
     torch.testing.assert_close(box, torch.tensor([30.0, 10, 60, 19]), atol=1e-3, rtol=0)
+
+
+def test_evaluation_asks_for_the_visible_part_as_training_does(coco, edit_coco):
+    def beyond_by_rounding(content):
+        content["annotations"][1].update(bbox=[30, -1.5, 32, 41.5])
+        content["annotations"][1].pop("area")
+
+    edit_coco(beyond_by_rounding, "val")
+    data = ready(coco, batch_size=6)
+    (batch,) = data.val_dataloader()
+    truth = truth_of(batch)[data.image_ids("val").index(9)]
+    torch.testing.assert_close(truth["boxes"][1], torch.tensor([30.0, 0, 60, 40]))
+    assert truth["area"][1] == 30 * 40
 
 
 def test_images_that_the_file_does_not_list_are_left_out_aloud(coco, capsys):

@@ -32,7 +32,7 @@ def solid(first):
     for mask, label, (x1, y1, x2, y2) in zip(masks, labels.tolist(), boxes.int().tolist(), strict=True):
         mask[y1:y2, x1:x2] = True
         image[:, mask] = colour(label).byte()[:, None]
-    return item_of(image, boxes, labels, labels == first, masks)
+    return item_of(image, boxes, labels, labels == first, masks=masks)
 
 
 def varied(key, **options):

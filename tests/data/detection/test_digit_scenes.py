@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torchvision.ops import masks_to_boxes
 
 from cnnbench.data import DetectionAugmentation, DigitScenesDataModule, DigitsDataModule
 from cnnbench.data.detection.samples import in_original_pixels, targets_of, truth_of
+from cnnbench.data.scenes import Scene
 from cnnbench.errors import UserError
 
 VARIED = DetectionAugmentation(mosaic=0.5, color_jitter=0.3, zoom_out=0.3, iou_crop=0.3, hflip=0.5, scale=(0.7, 1.3))
@@ -122,6 +124,36 @@ def test_a_batch_holds_what_the_scenes_do():
     assert len(data.box_sizes()) > 500
     assert (longest <= 60).all()
     assert (shortest >= 3).all()
+
+
+@pytest.mark.parametrize("augmentation", [DetectionAugmentation(hflip=0.0), VARIED])
+def test_masks_are_in_their_boxes_and_fill_those_that_are_not_cut(augmentation):
+    plain, masked = (ready(image_size=80, augmentation=augmentation, masks=masks) for masks in (False, True))
+    for name in ("train_dataloader", "val_dataloader"):
+        for raw, other in zip(getattr(masked, name)(), getattr(plain, name)(), strict=True):
+            assert torch.equal(raw["image"], other["image"])
+            assert torch.equal(raw["boxes"], other["boxes"])
+            batch = masked.on_after_batch_transfer(raw, 0)
+            for row, targets in enumerate(targets_of(batch)):
+                assert targets["masks"].dtype == torch.bool
+                assert targets["masks"].shape == (len(targets["boxes"]), *batch["image"].shape[2:])
+                assert not targets["masks"][:, ~batch["mask"][row]].any()
+                for box, mask in zip(targets["boxes"], targets["masks"], strict=True):
+                    if min(box[2:] - box[:2]) < 4:
+                        continue  # too few pixels
+                    found = masks_to_boxes(mask[None])[0] + torch.tensor([0, 0, 1, 1])
+                    if name == "val_dataloader" or augmentation is not VARIED:
+                        assert torch.equal(found, box)
+                    else:
+                        assert (found[:2] >= box[:2] - 2).all() and (found[2:] <= box[2:] + 2).all()
+
+
+def test_masks_that_nobody_asked_for_are_not_made(monkeypatch):
+    monkeypatch.delattr(Scene, "masks")
+    data = ready(augmentation=VARIED)
+    for batch in (*data.train_dataloader(), *data.val_dataloader()):
+        assert "object_masks" not in batch
+        assert all(targets.keys() == {"boxes", "labels"} for targets in targets_of(batch))
 
 
 def test_scenes_know_their_statistics_and_become_grey():

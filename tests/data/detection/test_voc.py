@@ -30,6 +30,7 @@ def test_batches_hold_what_torchvision_reads(voc):
     (batch,) = data.test_dataloader()
     assert data.image_ids("test") == [f"{id:06}" for id, *_ in IMAGES]
     assert data.category_ids == list(range(1, 21))
+    assert data.file_name("test", 0) == "VOCdevkit/VOC2007/JPEGImages/000009.jpg"
     for row, (_, target) in enumerate(theirs):
         written = target["annotation"]["object"]
         sides = [[float(one["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax")] for one in written]
@@ -37,9 +38,10 @@ def test_batches_hold_what_torchvision_reads(voc):
         truth = truth_of(batch)[row]
         torch.testing.assert_close(truth["boxes"], expected, atol=1e-4, rtol=0)
         assert [data.class_names[label] for label in truth["labels"]] == [one["name"] for one in written]
-        difficult = torch.tensor([int(one["difficult"]) for one in written], dtype=torch.int64)
-        assert torch.equal(truth["iscrowd"], difficult)
-        assert len(targets_of(batch)[row]["labels"]) == (difficult == 0).sum()
+        difficult = torch.tensor([one["difficult"] == "1" for one in written], dtype=torch.bool)
+        assert torch.equal(truth["difficult"], difficult)
+        assert not truth["iscrowd"].any()
+        assert len(targets_of(batch)[row]["labels"]) == (~difficult).sum()
         torch.testing.assert_close(truth["area"], (expected[:, 2:] - expected[:, :2]).prod(1))
 
 
@@ -79,6 +81,10 @@ WRONG = [
     (lambda root: edit_xml(root, "000009", lambda text: text.replace("xmax", "x")), "must have the numbers xmin"),
     (lambda root: edit_xml(root, "000009", lambda text: re.sub("xmax>[0-9]+", "xmax>nan", text)), "must be finite"),
     (lambda root: edit_xml(root, "000009", lambda text: re.sub("xmax>[0-9]+", "xmax>2", text)), "its size is negative"),
+    (
+        lambda root: edit_xml(root, "000009", lambda text: re.sub("xmax>[0-9]+", "xmax>90", text)),
+        "as [xmin, ymin, xmax, ymax] it reaches beyond its image of 60x40 pixels",
+    ),
     (as_xywh, "as [x, y, width, height] it and all others do: write them as [xmin, ymin, xmax, ymax]"),
 ]
 
@@ -90,6 +96,11 @@ def test_what_is_wrong_is_named(voc, spoil, named):
         ready(voc)
     assert named in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_class_that_is_named_twice_is_refused(voc):
+    with pytest.raises(UserError, match="class_names has 'dog' twice"):
+        ready(voc, class_names=("car", "dog", "person", "dog"))
 
 
 @pytest.mark.parametrize("name", ["2013_train", "2012_test", "train", "2007-val"])
