@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from cnnbench.errors import UserError, did_you_mean
+from cnnbench.layers.precision import at_least_float32
 from cnnbench.models.catalogue import built
 from cnnbench.models.factory import create_model
 from cnnbench.models.weights import load_weights
@@ -52,7 +53,7 @@ class EmbeddingHead(nn.Linear):
 
     def forward(self, feature_map: Tensor, pooled: Tensor) -> Tensor:
         """Return embeddings (B, embedding_dim) of length 1; arguments as of `BoxHead`."""
-        return F.normalize(super().forward(pooled).float(), dim=1)
+        return F.normalize(at_least_float32(super().forward(pooled)), dim=1)
 
 
 class BoxHead(nn.Module):
@@ -79,7 +80,7 @@ class BoxHead(nn.Module):
             pooled: (B, features).
         """
         grid = self.pool(F.relu(self.reduce(feature_map))).flatten(1)
-        centre_and_size = self.sides(torch.cat((grid, pooled), dim=1)).float().sigmoid()
+        centre_and_size = at_least_float32(self.sides(torch.cat((grid, pooled), dim=1))).sigmoid()
         return box_convert(centre_and_size, "cxcywh", "xyxy")
 
 

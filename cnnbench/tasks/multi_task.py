@@ -13,6 +13,7 @@ from torchvision.ops import box_iou
 from cnnbench.data.base import counted
 from cnnbench.data.localization import LocalizationDataModule
 from cnnbench.errors import UserError, did_you_mean
+from cnnbench.layers.precision import at_least_float32
 from cnnbench.models.multi_task import check_heads, create_multi_task
 from cnnbench.tasks.base import Task
 from cnnbench.tasks.classification import MeanOfSamples
@@ -165,9 +166,8 @@ class MultiTaskTask(Task):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the weighted sum of the losses of the heads that are trained."""
         outputs = self(batch["image"], self.trained_heads)
-        losses = {
-            head: self.train_losses[head](outputs[head].float(), _target(batch, head)) for head in self.trained_heads
-        }
+        found = {head: at_least_float32(outputs[head]) for head in self.trained_heads}
+        losses = {head: self.train_losses[head](own, _target(batch, head)) for head, own in found.items()}
         log_variances = outputs.get("log_variances")
         weights = effective_weights(self.hparams.heads, log_variances)
         loss = weighted_sum(losses, weights, log_variances)
@@ -193,7 +193,7 @@ class MultiTaskTask(Task):
         sees of the image.
         """
         rows = counted(batch)
-        found = {name: value.float()[rows] for name, value in self(batch["image"]).items()}
+        found = {name: at_least_float32(value)[rows] for name, value in self(batch["image"]).items()}
         if "classification" in found:
             found["probabilities"] = found.pop("classification").softmax(dim=1)
         return found | {key: batch[key][rows] for key in ("index", "label") if key in batch}
@@ -217,7 +217,7 @@ class MultiTaskTask(Task):
 
     def _evaluate(self, batch: dict[str, Tensor], stage: str) -> dict[str, Tensor]:
         rows = counted(batch)
-        outputs = {name: value.float()[rows] for name, value in self(batch["image"]).items()}
+        outputs = {name: at_least_float32(value)[rows] for name, value in self(batch["image"]).items()}
         metrics, labels = self.metrics[f"{stage}_metrics"], batch["label"][rows]
         told = {}
         if "embedding" in outputs:

@@ -20,8 +20,9 @@ class BoxLoss(nn.Module):
 
         Args:
             boxes: (B, 4), x1, y1, x2, y2 as parts of the image's width and height.
-            target: The same.
+            target: The same, in any precision.
         """
+        target = target.to(boxes.dtype)
         sides = F.l1_loss(boxes, target, reduction="none").sum(dim=1)
         return (_SIDES * sides + _OVERLAP * generalized_box_iou_loss(boxes, target)).mean()
 

@@ -100,6 +100,15 @@ def test_gradual_unfreezing_knows_its_stages(run, recipe):
     assert counts[0] < counts[1]
 
 
+def test_it_trains_in_double_precision(run, recipe):
+    short = ("--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 1)
+    fine = run("fit", *recipe, "--trainer.precision", "64-true", *short)
+    assert all(value.dtype == torch.float64 for value in weights_of(fine).values() if value.is_floating_point())
+    assert 0 <= fine.curve("val/box_iou")[0] <= 1
+    predicted = run("predict", "--ckpt_path", fine.best, "--trainer.precision", "64-true").directory
+    assert np.load(predicted / "embeddings.npy").dtype == np.float32
+
+
 def test_heads_without_boxes_take_any_images(run, recipe):
     plain = ("--data", "DigitsDataModule", "--data.batch_size", 8, "--data.image_size", 32, "--data.in_chans", 3)
     short = ("--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 2)

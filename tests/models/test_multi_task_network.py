@@ -38,7 +38,8 @@ def test_its_classes_are_those_of_the_classifier(name, source, options, size):
         outputs = network(images)
         torch.testing.assert_close(outputs["classification"], classifier(images), rtol=1e-10, atol=1e-10)
     assert outputs["box"].shape == (2, 4) and outputs["embedding"].shape == (2, 128)
-    torch.testing.assert_close(outputs["embedding"].norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(outputs["embedding"].norm(dim=1), torch.ones(2, dtype=torch.float64), rtol=1e-12, atol=0)
+    assert outputs["box"].dtype == torch.float64
     x1, y1, x2, y2 = outputs["box"].unbind(1)
     assert (x1 < x2).all() and (y1 < y2).all()
 

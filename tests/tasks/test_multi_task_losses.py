@@ -34,6 +34,8 @@ def test_box_loss_is_that_of_detr():
     expected = 5 * (found - there).abs().sum(1) + 2 * (1 - generalized_box_iou(found, there).diagonal())
     torch.testing.assert_close(BoxLoss()(found, there), expected.mean())
     torch.testing.assert_close(BoxLoss()(there, there), torch.tensor(0.0))
+    torch.testing.assert_close(BoxLoss()(found.double(), there), expected.mean().double())
+    torch.testing.assert_close(BoxLoss()(found, there.double()), expected.mean())
 
 
 def test_supervised_contrastive_loss_is_the_papers_sum(embeddings):
