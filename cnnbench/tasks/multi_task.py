@@ -16,7 +16,7 @@ from cnnbench.errors import UserError, did_you_mean
 from cnnbench.layers.precision import at_least_float32
 from cnnbench.models.multi_task import check_heads, create_multi_task
 from cnnbench.tasks.base import Task
-from cnnbench.tasks.classification import MeanOfSamples
+from cnnbench.tasks.mean_of_samples import MeanOfSamples
 from cnnbench.tasks.multi_task_losses import (
     EMBEDDING_LOSSES,
     WEIGHTINGS,
