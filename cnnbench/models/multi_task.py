@@ -6,19 +6,17 @@ sharing); what each has for itself is small.
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import box_convert
 
 from cnnbench.errors import UserError, did_you_mean
-from cnnbench.layers.precision import at_least_float32
 from cnnbench.models.catalogue import built
 from cnnbench.models.factory import create_model
+from cnnbench.models.multi_task_heads import ARGUMENTS, HEADS
 from cnnbench.models.weights import load_weights
 
 SOURCES = ("cnnbench", "timm")
@@ -26,71 +24,6 @@ _HEAD = "heads."
 _BACKBONE = "backbone."
 _VARIANCES = "log_variances"
 _log = logging.getLogger(__name__)
-
-
-class ClassificationHead(nn.Linear):
-    """One linear layer, as the classifier that the backbone was written for has."""
-
-    def __init__(self, map_channels: int, features: int, num_classes: int) -> None:
-        super().__init__(features, num_classes)
-
-    def forward(self, feature_map: Tensor, pooled: Tensor) -> Tensor:
-        """Return logits (B, num_classes); arguments as of `BoxHead`."""
-        return super().forward(pooled)
-
-
-class EmbeddingHead(nn.Linear):
-    """One linear layer, whose outputs are brought to length 1: their dot product is the cosine of their angle.
-
-    Args:
-        map_channels: Not looked at.
-        features: Width of the pooled features.
-        embedding_dim: Width of an embedding.
-    """
-
-    def __init__(self, map_channels: int, features: int, embedding_dim: int = 128) -> None:
-        super().__init__(features, embedding_dim)
-
-    def forward(self, feature_map: Tensor, pooled: Tensor) -> Tensor:
-        """Return embeddings (B, embedding_dim) of length 1; arguments as of `BoxHead`."""
-        return F.normalize(at_least_float32(super().forward(pooled)), dim=1)
-
-
-class BoxHead(nn.Module):
-    """One box an image, from where on a coarse grid the features are, and from all of them pooled.
-
-    Args:
-        map_channels: Channels of the feature map.
-        features: Width of the pooled features.
-        box_channels: What the map is brought to before it is flattened.
-        box_grid: Rows and columns that it is brought to, whatever the size of the images.
-    """
-
-    def __init__(self, map_channels: int, features: int, box_channels: int = 32, box_grid: int = 4) -> None:
-        super().__init__()
-        self.reduce = nn.Conv2d(map_channels, box_channels, kernel_size=1)
-        self.pool = nn.AdaptiveAvgPool2d(box_grid)
-        self.sides = nn.Linear(box_channels * box_grid**2 + features, 4)
-
-    def forward(self, feature_map: Tensor, pooled: Tensor) -> Tensor:
-        """Return boxes (B, 4): x1, y1, x2, y2 as parts of the image's width and height.
-
-        Args:
-            feature_map: (B, map_channels, h, w).
-            pooled: (B, features).
-        """
-        grid = self.pool(F.relu(self.reduce(feature_map))).flatten(1)
-        centre_and_size = at_least_float32(self.sides(torch.cat((grid, pooled), dim=1))).sigmoid()
-        return box_convert(centre_and_size, "cxcywh", "xyxy")
-
-
-# Name -> class, of the channels of the feature map, the width of the pooled features and arguments of its own.
-HEADS: dict[str, Callable[..., nn.Module]] = {
-    "classification": ClassificationHead,
-    "box": BoxHead,
-    "embedding": EmbeddingHead,
-}
-_ARGUMENTS = {"embedding_dim": "embedding", "box_channels": "box", "box_grid": "box"}
 
 
 class MultiTaskNetwork(nn.Module):
@@ -213,8 +146,8 @@ def create_multi_task(
         raise UserError(f"unknown source {source!r} of a backbone{did_you_mean(source, SOURCES)}")
     kwargs = {key: value for key, value in kwargs.items() if value is not None}
     of_head: dict[str, dict[str, Any]] = {head: {} for head in HEADS} | {"classification": {"num_classes": num_classes}}
-    for argument in _ARGUMENTS.keys() & kwargs.keys():
-        of_head[_ARGUMENTS[argument]][argument] = kwargs.pop(argument)
+    for argument in ARGUMENTS.keys() & kwargs.keys():
+        of_head[ARGUMENTS[argument]][argument] = kwargs.pop(argument)
     backbone = create_model(name, source=source, pretrained=pretrained, num_classes=0, in_chans=in_chans, **kwargs)
     if not hasattr(backbone, "forward_features"):
         raise UserError(f"{source}'s {name} does not tell its features (forward_features): source 'cnnbench' does")

@@ -5,7 +5,8 @@ import torch
 
 from cnnbench.errors import UserError
 from cnnbench.models import create_model
-from cnnbench.models.multi_task import HEADS, create_multi_task
+from cnnbench.models.multi_task import create_multi_task
+from cnnbench.models.multi_task_heads import HEADS
 
 BACKBONES = [  # name, source, arguments, size of the images
     ("resnet18", "cnnbench", {}, (64, 96)),
