@@ -10,19 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from cnnbench.errors import UserError, did_you_mean
 from cnnbench.models.catalogue import built
 from cnnbench.models.factory import create_model
-from cnnbench.models.multi_task_heads import ARGUMENTS, HEADS
+from cnnbench.models.multi_task_heads import ARGUMENTS, HEADS, Uncertainty
 from cnnbench.models.weights import load_weights
 
 SOURCES = ("cnnbench", "timm")
 _HEAD = "heads."
 _BACKBONE = "backbone."
-_VARIANCES = "log_variances"
+_UNCERTAINTY = "uncertainty."
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +34,7 @@ class MultiTaskNetwork(nn.Module):
         learns_weights: Whether it has a parameter a head that says how uncertain the head's task is.
 
     Attributes:
-        log_variances: These parameters (heads,), log sigma^2 each, in the order of `heads`; None: it has none.
+        uncertainty: These parameters, in the order of `heads`; None: it has none.
         feature_info: The backbone's, by the names that its modules have here.
     """
 
@@ -43,14 +42,14 @@ class MultiTaskNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
-        self.log_variances = nn.Parameter(torch.zeros(len(heads))) if learns_weights else None
+        self.uncertainty = Uncertainty(len(heads)) if learns_weights else None
         self.is_backbone_frozen = False
         infos = getattr(backbone, "feature_info", None) or ()
         self.feature_info = [{**info, "module": _BACKBONE + info["module"]} for info in infos]
 
-    def get_classifier(self) -> nn.ModuleDict:
-        """Return the heads."""
-        return self.heads
+    def get_classifier(self) -> list[nn.Module]:
+        """Return what is no part of the backbone: the heads, and what weighs them."""
+        return [module for module in (self.heads, self.uncertainty) if module is not None]
 
     def freeze(self, backbone: bool, heads: Sequence[str]) -> None:
         """Let what is not trained be constants; a frozen backbone's BatchNorm keeps its statistics, too.
@@ -88,9 +87,8 @@ class MultiTaskNetwork(nn.Module):
         pooled = self.backbone.forward_head(features, pre_logits=True)
         feature_map = self._as_map(features, *images.shape[-2:])
         outputs = {name: self.heads[name](feature_map, pooled) for name in heads or self.heads}
-        if self.training and self.log_variances is not None:
-            # handed on from here, where a strategy that divides parameters has them whole
-            outputs["log_variances"] = self.log_variances + 0
+        if self.training and self.uncertainty is not None:
+            outputs["log_variances"] = self.uncertainty()
         return outputs
 
     def _as_map(self, features: Tensor, height: int, width: int) -> Tensor:
@@ -194,9 +192,9 @@ def _with_own_heads(weights: Mapping[str, Any], network: MultiTaskNetwork) -> di
     new = {key: value for key, value in own.items() if _head_of(key) and _head_of(key) not in there}
     if new:
         _log.warning("no weights for the heads %s: they start anew", ", ".join(sorted(set(map(_head_of, new)))))
+    new |= {key: value for key, value in own.items() if key.startswith(_UNCERTAINTY)}
     kept = {key: value for key, value in weights.items() if not _head_of(key) or _head_of(key) in network.heads}
-    kept.pop(_VARIANCES, None)  # they belong to a weighting, not to what is learned
-    return {**new, **kept, **({_VARIANCES: own[_VARIANCES]} if _VARIANCES in own else {})}
+    return {**{key: value for key, value in kept.items() if not key.startswith(_UNCERTAINTY)}, **new}
 
 
 def _as_backbone(weights: Mapping[str, Any], backbone: nn.Module) -> dict[str, Any]:

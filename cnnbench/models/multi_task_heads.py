@@ -66,6 +66,25 @@ class BoxHead(nn.Module):
         return box_convert(centre_and_size, "cxcywh", "xyxy")
 
 
+class Uncertainty(nn.Module):
+    """How uncertain each head's task is (Kendall, Gal, Cipolla 2018, arXiv:1705.07115): a parameter a head.
+
+    Args:
+        heads: How many there are.
+
+    Attributes:
+        log_variances: log sigma^2 of each head (heads,).
+    """
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.log_variances = nn.Parameter(torch.zeros(heads))
+
+    def forward(self) -> Tensor:
+        """Return `log_variances`, whole also where a strategy divides parameters, if it is called in a forward."""
+        return self.log_variances + 0
+
+
 # Name -> class, of the channels of the feature map, the width of the pooled features and arguments of its own.
 HEADS: dict[str, Callable[..., nn.Module]] = {
     "classification": ClassificationHead,
