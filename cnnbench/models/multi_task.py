@@ -31,18 +31,17 @@ class MultiTaskNetwork(nn.Module):
     Args:
         backbone: By timm's contract, with `forward_features` and `forward_head`, and without a classifier.
         heads: By their names, each called with the feature map and the pooled features.
-        learns_weights: Whether it has a parameter a head that says how uncertain the head's task is.
 
     Attributes:
-        uncertainty: These parameters, in the order of `heads`; None: it has none.
+        uncertainty: How uncertain each head's task is, in the order of `heads`; None: the heads are weighed by hand.
         feature_info: The backbone's, by the names that its modules have here.
     """
 
-    def __init__(self, backbone: nn.Module, heads: Mapping[str, nn.Module], learns_weights: bool = False) -> None:
+    def __init__(self, backbone: nn.Module, heads: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
-        self.uncertainty = Uncertainty(len(heads)) if learns_weights else None
+        self.uncertainty: Uncertainty | None = None
         self.is_backbone_frozen = False
         infos = getattr(backbone, "feature_info", None) or ()
         self.feature_info = [{**info, "module": _BACKBONE + info["module"]} for info in infos]
@@ -130,7 +129,7 @@ def create_multi_task(
         in_chans: Channels of the images.
         pretrained: Load the backbone's published weights.
         weights: Load these instead, of a network of several tasks or of the classifier alone; heads that the file does
-            not have start anew.
+            not have start anew, and so does how uncertain each is.
         class_names: Names of the classes, for `weights`: a classification head for others starts anew.
         learns_weights: Whether it has a parameter a head that says how uncertain the head's task is.
         kwargs: `embedding_dim` (128), `box_channels` (32), `box_grid` (4), and arguments of the classifier; None stands
@@ -151,10 +150,12 @@ def create_multi_task(
         raise UserError(f"{source}'s {name} does not tell its features (forward_features): source 'cnnbench' does")
     widths = (backbone.num_features, backbone.head_hidden_size)
     made = {head: built(f"the {head} head", HEADS[head], *widths, **of_head[head]) for head in heads}
-    network = MultiTaskNetwork(backbone, made, learns_weights)
+    network = MultiTaskNetwork(backbone, made)
     network.pretrained_cfg = _configuration(f"{name} with the heads {', '.join(heads)}", backbone)
     if weights is not None:
         load_weights(network, weights, _with_own_heads, class_names)
+    if learns_weights:
+        network.uncertainty = Uncertainty(len(heads))  # never a file's, which belongs to the weighting of its own run
     return network
 
 
@@ -192,9 +193,8 @@ def _with_own_heads(weights: Mapping[str, Any], network: MultiTaskNetwork) -> di
     new = {key: value for key, value in own.items() if _head_of(key) and _head_of(key) not in there}
     if new:
         _log.warning("no weights for the heads %s: they start anew", ", ".join(sorted(set(map(_head_of, new)))))
-    new |= {key: value for key, value in own.items() if key.startswith(_UNCERTAINTY)}
     kept = {key: value for key, value in weights.items() if not _head_of(key) or _head_of(key) in network.heads}
-    return {**{key: value for key, value in kept.items() if not key.startswith(_UNCERTAINTY)}, **new}
+    return new | {key: value for key, value in kept.items() if not key.startswith(_UNCERTAINTY)}
 
 
 def _as_backbone(weights: Mapping[str, Any], backbone: nn.Module) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class MultiTaskTask(Task):
         source: Who wrote it: `cnnbench` (ours) or `timm`.
         pretrained: Start from the published weights of the backbone.
         weights: Start from the weights in this file instead, of a network of several tasks or of the classifier alone,
-            `.safetensors`, `.pth` or a run's checkpoint; heads that it does not have start anew.
+            `.safetensors`, `.pth` or a run's checkpoint; heads that it does not have start anew, and so do learned
+            weights of the losses.
         num_classes: Number of classes; None: the data module tells.
         in_chans: Channels of the images; None: the data module tells.
         model_args: `embedding_dim`, `box_channels`, `box_grid`, and further arguments of the classifier.

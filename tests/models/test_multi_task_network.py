@@ -110,6 +110,17 @@ def test_weights_of_other_heads_leave_those_alone(tmp_path, caplog):
     assert torch.equal(again.heads["box"].sides.weight, former.heads["box"].sides.weight)
 
 
+@pytest.mark.parametrize("heads", [["box", "embedding"], ["embedding", "box"], ["box"]])
+def test_uncertainty_starts_anew_whether_the_file_fits_or_not(tmp_path, heads):
+    former = built(heads=["box", "embedding"], learns_weights=True)
+    former.uncertainty.log_variances.data += torch.tensor([1.0, 2.0])
+    torch.save(former.state_dict(), tmp_path / "former.pth")
+    network = built(weights=tmp_path / "former.pth", heads=heads, learns_weights=True)
+    assert network.uncertainty.log_variances.tolist() == [0.0] * len(heads)
+    assert torch.equal(network.heads["box"].sides.weight, former.heads["box"].sides.weight)
+    assert built(weights=tmp_path / "former.pth", heads=heads).uncertainty is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
