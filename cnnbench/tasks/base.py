@@ -95,6 +95,10 @@ class Task(Optimized, Recorded, ABC):
         """What is trained, and who wrote it."""
         return f"{self.hparams.name} ({self.hparams.source})"
 
+    @property
+    def _class_names(self) -> list[str]:
+        return list(getattr(self._data, "class_names", map(str, range(self.hparams.num_classes))))
+
     def running_figures(self) -> dict[str, Tensor]:
         """Return what the live bar shows of the running epoch beside the loss, by name; read a few times a second."""
         return {}

@@ -223,7 +223,3 @@ class DetectionTask(Task):
         for name, value in figures.items():
             # equal in all processes: the greatest is exact, where a mean may round
             self.log(f"{stage}/{name}", value, sync_dist=True, reduce_fx="max")
-
-    @property
-    def _class_names(self) -> list[str]:
-        return list(getattr(self._data, "class_names", map(str, range(self.hparams.num_classes))))
