@@ -144,7 +144,10 @@ def create_multi_task(
     kwargs = {key: value for key, value in kwargs.items() if value is not None}
     of_head: dict[str, dict[str, Any]] = {head: {} for head in HEADS} | {"classification": {"num_classes": num_classes}}
     for argument in ARGUMENTS.keys() & kwargs.keys():
-        of_head[ARGUMENTS[argument]][argument] = kwargs.pop(argument)
+        value = kwargs.pop(argument)
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{argument} is {value!r}, but must be a whole number of at least 1")
+        of_head[ARGUMENTS[argument]][argument] = value
     backbone = create_model(name, source=source, pretrained=pretrained, num_classes=0, in_chans=in_chans, **kwargs)
     if not hasattr(backbone, "forward_features"):
         raise UserError(f"{source}'s {name} does not tell its features (forward_features): source 'cnnbench' does")

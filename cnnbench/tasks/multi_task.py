@@ -1,5 +1,6 @@
 """Several tasks at once: classes, boxes and embeddings over one backbone."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -236,8 +237,8 @@ def _target(batch: Mapping[str, Tensor], head: str) -> Tensor:
 def _check(heads: Mapping[str, float], weighting: str, trained_heads: Sequence[str] | None) -> None:
     check_heads(list(heads))
     for head, weight in heads.items():
-        if not weight > 0:
-            raise UserError(f"heads.{head} is {weight}: its weight must be above 0")
+        if not 0 < weight < math.inf:
+            raise UserError(f"heads.{head} is {weight}: its weight must be above 0, and finite")
     if weighting not in WEIGHTINGS:
         raise UserError(f"unknown weighting {weighting!r}{did_you_mean(weighting, WEIGHTINGS)}")
     if trained_heads is None:

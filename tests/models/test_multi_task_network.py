@@ -131,7 +131,9 @@ def test_uncertainty_starts_anew_whether_the_file_fits_or_not(tmp_path, heads):
         ({"name": "lenet5", "source": "timm"}, "timm's lenet5 does not tell its features"),
         ({"name": "resnet81"}, "unknown model 'resnet81'"),
         ({"embeding_dim": 3}, "has no argument 'embeding_dim'"),
-        ({"embedding_dim": -3}, "the embedding head cannot be built with embedding_dim=-3"),
+        ({"embedding_dim": -3}, "embedding_dim is -3, but must be a whole number of at least 1"),
+        ({"box_grid": 0}, "box_grid is 0, but must be a whole number of at least 1"),
+        ({"box_channels": "8"}, "box_channels is '8', but must be a whole number of at least 1"),
     ],
 )
 def test_mistakes_are_named(arguments, message):

@@ -118,6 +118,7 @@ def test_one_image_has_no_neighbour(embeddings):
     ("arguments", "message"),
     [
         ({"heads": {"box": 0.0}}, "heads.box is 0.0: its weight must be above 0"),
+        ({"heads": {"box": math.inf}}, "heads.box is inf: its weight must be above 0, and finite"),
         ({"heads": {"bx": 1.0}}, "unknown head 'bx'; did you mean 'box'"),
         ({"weighting": "uncertain"}, "unknown weighting 'uncertain'; did you mean 'uncertainty'"),
         ({"trained_heads": ["boxes"]}, "trained_heads has 'boxes': the heads are classification, box, embedding"),
