@@ -21,6 +21,7 @@ _STRATEGIES: dict[str, dict[str, Any]] = {
     "discriminative": {"lr_decay": 0.5},
     "gradual": {"stages": None, "lr_decay": 1.0, "unfreeze_every": 1},
 }
+_STARTS = ("pretrained", "pretrained_backbone", "weights")  # settings of tasks: each gives weights to begin with
 _NORMS_WITH_STATISTICS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 _log = logging.getLogger(__name__)
@@ -125,10 +126,10 @@ class Finetuning(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze; a run that resumes within an epoch has no other start of it."""
-        hparams = pl_module.hparams
-        if not (hparams.pretrained or hparams.weights or trainer.ckpt_path):
-            start = "--model.weights FILE or --model.pretrained true"
-            _log.warning("Finetuning begins from random weights of %s: give %s", hparams.name, start)
+        if not (trainer.ckpt_path or any(map(pl_module.hparams.get, _STARTS))):
+            published = pl_module.published_weights
+            starts = "--model.weights FILE" + (f" or --model.{published} true" if published else "")
+            _log.warning("Finetuning begins from random weights of %s: give %s", pl_module.title, starts)
         self._freeze(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
