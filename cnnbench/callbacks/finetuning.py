@@ -22,6 +22,7 @@ _STRATEGIES: dict[str, dict[str, Any]] = {
     "gradual": {"stages": None, "lr_decay": 1.0, "unfreeze_every": 1},
 }
 _STARTS = ("pretrained", "pretrained_backbone", "weights")  # settings of tasks: each gives weights to begin with
+_FREEZING = ("freeze_backbone", "trained_heads")  # settings of tasks that say what is trained, too
 _NORMS_WITH_STATISTICS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 _log = logging.getLogger(__name__)
@@ -99,12 +100,16 @@ class Finetuning(Callback):
         """Tell the task the learning rates, before it creates its optimiser.
 
         Raises:
-            UserError: The module is no task of cnnbench, or the Trainer's strategy shards what would be frozen.
+            UserError: The module is no task of cnnbench, or says itself what is trained, or the Trainer's strategy
+                shards what would be frozen.
         """
         if stage != "fit":
             return
         if not isinstance(pl_module, Task):
             raise UserError(f"Finetuning is for the tasks of cnnbench, not for {type(pl_module).__name__}")
+        if given := [f"model.{setting}" for setting in _FREEZING if pl_module.hparams.get(setting)]:
+            names = " and ".join(given)
+            raise UserError(f"Finetuning does not go with {names}: both say what is trained, leave one of them out")
         if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
             name = type(trainer.strategy).__name__
             raise UserError(f"Finetuning is for one device or DDP: {name} does not see a parameter unfreeze")

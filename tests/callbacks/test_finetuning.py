@@ -135,6 +135,21 @@ def test_published_weights_and_those_of_a_file_are_not_random(setting, caplog):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
+        ({"freeze_backbone": True}, "model.freeze_backbone: both"),
+        ({"trained_heads": ["box"]}, "model.trained_heads: both"),
+        ({"freeze_backbone": True, "trained_heads": ["box"]}, "model.freeze_backbone and model.trained_heads: both"),
+    ],
+)
+@pytest.mark.parametrize("strategy", ["feature_extraction", "discriminative"])
+def test_a_task_that_freezes_by_itself_is_refused(options, named, strategy):
+    task, trainer = MultiTaskTask("mini_resnet", **options), pl.Trainer(logger=False, accelerator="cpu")
+    with pytest.raises(UserError, match=f"Finetuning does not go with {named} say what is trained"):
+        Finetuning(strategy).setup(trainer, task, "fit")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
         ({"strategy": "gradul"}, "unknown strategy 'gradul' of Finetuning; did you mean 'gradual'"),
         ({"strategy": "feature_extraction", "stages": 2}, "takes no stages, last_stages or gradual does"),
         ({"strategy": "last_stages", "stages": 0}, "stages is 0, but must be at least 1; for the classifier alone"),
