@@ -21,6 +21,8 @@ _STRATEGIES: dict[str, dict[str, Any]] = {
     "discriminative": {"lr_decay": 0.5},
     "gradual": {"stages": None, "lr_decay": 1.0, "unfreeze_every": 1},
 }
+_STARTS = ("pretrained", "pretrained_backbone", "weights")  # settings of tasks: each gives weights to begin with
+_FREEZING = ("freeze_backbone", "trained_heads")  # settings of tasks that say what is trained, too
 _NORMS_WITH_STATISTICS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 _log = logging.getLogger(__name__)
@@ -98,12 +100,16 @@ class Finetuning(Callback):
         """Tell the task the learning rates, before it creates its optimiser.
 
         Raises:
-            UserError: The module is no task of cnnbench, or the Trainer's strategy shards what would be frozen.
+            UserError: The module is no task of cnnbench, or says itself what is trained, or the Trainer's strategy
+                shards what would be frozen.
         """
         if stage != "fit":
             return
         if not isinstance(pl_module, Task):
             raise UserError(f"Finetuning is for the tasks of cnnbench, not for {type(pl_module).__name__}")
+        if given := [f"model.{setting}" for setting in _FREEZING if pl_module.hparams.get(setting)]:
+            names = " and ".join(given)
+            raise UserError(f"Finetuning does not go with {names}: both say what is trained, leave one of them out")
         if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
             name = type(trainer.strategy).__name__
             raise UserError(f"Finetuning is for one device or DDP: {name} does not see a parameter unfreeze")
@@ -125,10 +131,10 @@ class Finetuning(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze; a run that resumes within an epoch has no other start of it."""
-        hparams = pl_module.hparams
-        if not (hparams.pretrained or hparams.weights or trainer.ckpt_path):
-            start = "--model.weights FILE or --model.pretrained true"
-            _log.warning("Finetuning begins from random weights of %s: give %s", hparams.name, start)
+        if not (trainer.ckpt_path or any(map(pl_module.hparams.get, _STARTS))):
+            published = pl_module.published_weights
+            starts = "--model.weights FILE" + (f" or --model.{published} true" if published else "")
+            _log.warning("Finetuning begins from random weights of %s: give %s", pl_module.title, starts)
         self._freeze(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

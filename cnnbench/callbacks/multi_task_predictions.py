@@ -44,7 +44,7 @@ class MultiTaskWriter(PredictionWriter):
         """Keep rows and embeddings of the batch."""
         super().on_predict_batch_end(trainer, pl_module, outputs, batch, *args)
         if "embedding" in outputs:
-            self._embeddings |= zip(outputs["index"].tolist(), outputs["embedding"].cpu().numpy(), strict=True)
+            self._embeddings |= zip(outputs["index"].tolist(), outputs["embedding"].float().cpu().numpy(), strict=True)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather those of all processes and write them."""

@@ -7,7 +7,7 @@ Every module of this folder is imported here, so that a new architecture is one 
 from importlib import import_module
 from pkgutil import iter_modules
 
-from cnnbench.models.factory import create_model, pretrained_cfg
+from cnnbench.models.factory import create_model, has_published_weights, pretrained_cfg
 from cnnbench.models.input_size import check_input_size
 from cnnbench.models.registry import ModelInfo, Paper, list_models, model_info, register
 from cnnbench.models.weights import load_weights
@@ -20,6 +20,7 @@ __all__ = [
     "Paper",
     "check_input_size",
     "create_model",
+    "has_published_weights",
     "list_models",
     "load_weights",
     "model_info",

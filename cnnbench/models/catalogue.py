@@ -1,4 +1,4 @@
-"""Networks by name, of one kind: what detectors, segmenters and networks of several tasks are looked up in."""
+"""Networks by name, of one kind: what detectors and segmenters are looked up in; what refuses wrong arguments."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping

@@ -56,7 +56,7 @@ def create_model(
     cfg = pretrained_cfg(name, source)
     label = name if source == "cnnbench" else f"{source}'s {name}"
     _check_arguments(label, kwargs)
-    if pretrained and not _has_weights(cfg):
+    if pretrained and not has_published_weights(cfg):
         raise UserError(f"{label} has no published weights: leave pretrained out")
     if weights is not None and (pretrained or kwargs.get("features_only")):
         other = "pretrained" if pretrained else "features_only"
@@ -154,7 +154,8 @@ def _timm_names() -> list[str]:
     return [*list_models(), *timm.list_models(exclude_filters=f"{timm_entries.PREFIX}*")]
 
 
-def _has_weights(cfg: dict[str, Any]) -> bool:
+def has_published_weights(cfg: dict[str, Any]) -> bool:
+    """Return whether there are weights to download, by what `pretrained_cfg` returns."""
     return any(cfg.get(key) for key in ("url", "file", "hf_hub_id"))
 
 

@@ -31,10 +31,11 @@ def check_input_size(network: nn.Module, in_chans: int, image_size: tuple[int, i
     cfg = getattr(network, "pretrained_cfg", None) or {}
     name = (cfg.get("architecture") or type(network).__name__).removeprefix("cnnbench_")
     given = "x".join(map(str, image_size))
-    config = get_model_input_config(network)
+    taker = getattr(network, "backbone", network)  # what images go to first
+    config = get_model_input_config(taker)
     own = config["input_size"][1:]
     if config["fixed_input_size"] and _runs(network, in_chans, own):
-        hint = "; img_size sets another" if "img_size" in inspect.signature(type(network)).parameters else ""
+        hint = "; img_size sets another" if "img_size" in inspect.signature(type(taker)).parameters else ""
         raise UserError(f"{name} takes images of {'x'.join(map(str, own))} pixels, not {given}{hint}")
     low = min(image_size)
     high = next((size for size in _candidates(low) if _runs(network, in_chans, _at_least(image_size, size))), None)

@@ -6,90 +6,23 @@ sharing); what each has for itself is small.
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import box_convert
 
 from cnnbench.errors import UserError, did_you_mean
 from cnnbench.models.catalogue import built
 from cnnbench.models.factory import create_model
+from cnnbench.models.multi_task_heads import ARGUMENTS, HEADS, Uncertainty
 from cnnbench.models.weights import load_weights
 
 SOURCES = ("cnnbench", "timm")
 _HEAD = "heads."
 _BACKBONE = "backbone."
-_VARIANCES = "log_variances"
+_UNCERTAINTY = "uncertainty."
 _log = logging.getLogger(__name__)
-
-
-class ClassificationHead(nn.Linear):
-    """One linear layer, as the classifier that the backbone was written for has."""
-
-    def __init__(self, map_channels: int, features: int, num_classes: int) -> None:
-        super().__init__(features, num_classes)
-
-    def forward(self, feature_map: Tensor, pooled: Tensor) -> Tensor:
-        """Return logits (B, num_classes); arguments as of `BoxHead`."""
-        return super().forward(pooled)
-
-
-class EmbeddingHead(nn.Linear):
-    """One linear layer, whose outputs are brought to length 1: their dot product is the cosine of their angle.
-
-    Args:
-        map_channels: Not looked at.
-        features: Width of the pooled features.
-        embedding_dim: Width of an embedding.
-    """
-
-    def __init__(self, map_channels: int, features: int, embedding_dim: int = 128) -> None:
-        super().__init__(features, embedding_dim)
-
-    def forward(self, feature_map: Tensor, pooled: Tensor) -> Tensor:
-        """Return embeddings (B, embedding_dim) of length 1; arguments as of `BoxHead`."""
-        return F.normalize(super().forward(pooled).float(), dim=1)
-
-
-class BoxHead(nn.Module):
-    """One box an image, from where on a coarse grid the features are, and from all of them pooled.
-
-    Args:
-        map_channels: Channels of the feature map.
-        features: Width of the pooled features.
-        box_channels: What the map is brought to before it is flattened.
-        box_grid: Rows and columns that it is brought to, whatever the size of the images.
-    """
-
-    def __init__(self, map_channels: int, features: int, box_channels: int = 32, box_grid: int = 4) -> None:
-        super().__init__()
-        self.reduce = nn.Conv2d(map_channels, box_channels, kernel_size=1)
-        self.pool = nn.AdaptiveAvgPool2d(box_grid)
-        self.sides = nn.Linear(box_channels * box_grid**2 + features, 4)
-
-    def forward(self, feature_map: Tensor, pooled: Tensor) -> Tensor:
-        """Return boxes (B, 4): x1, y1, x2, y2 as parts of the image's width and height.
-
-        Args:
-            feature_map: (B, map_channels, h, w).
-            pooled: (B, features).
-        """
-        grid = self.pool(F.relu(self.reduce(feature_map))).flatten(1)
-        centre_and_size = self.sides(torch.cat((grid, pooled), dim=1)).float().sigmoid()
-        return box_convert(centre_and_size, "cxcywh", "xyxy")
-
-
-# Name -> class, of the channels of the feature map, the width of the pooled features and arguments of its own.
-HEADS: dict[str, Callable[..., nn.Module]] = {
-    "classification": ClassificationHead,
-    "box": BoxHead,
-    "embedding": EmbeddingHead,
-}
-_ARGUMENTS = {"embedding_dim": "embedding", "box_channels": "box", "box_grid": "box"}
 
 
 class MultiTaskNetwork(nn.Module):
@@ -98,25 +31,24 @@ class MultiTaskNetwork(nn.Module):
     Args:
         backbone: By timm's contract, with `forward_features` and `forward_head`, and without a classifier.
         heads: By their names, each called with the feature map and the pooled features.
-        learns_weights: Whether it has a parameter a head that says how uncertain the head's task is.
 
     Attributes:
-        log_variances: These parameters (heads,), log sigma^2 each, in the order of `heads`; None: it has none.
+        uncertainty: How uncertain each head's task is, in the order of `heads`; None: the heads are weighed by hand.
         feature_info: The backbone's, by the names that its modules have here.
     """
 
-    def __init__(self, backbone: nn.Module, heads: Mapping[str, nn.Module], learns_weights: bool = False) -> None:
+    def __init__(self, backbone: nn.Module, heads: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
-        self.log_variances = nn.Parameter(torch.zeros(len(heads))) if learns_weights else None
+        self.uncertainty: Uncertainty | None = None
         self.is_backbone_frozen = False
         infos = getattr(backbone, "feature_info", None) or ()
         self.feature_info = [{**info, "module": _BACKBONE + info["module"]} for info in infos]
 
-    def get_classifier(self) -> nn.ModuleDict:
-        """Return the heads."""
-        return self.heads
+    def get_classifier(self) -> list[nn.Module]:
+        """Return what is no part of the backbone: the heads, and what weighs them."""
+        return [module for module in (self.heads, self.uncertainty) if module is not None]
 
     def freeze(self, backbone: bool, heads: Sequence[str]) -> None:
         """Let what is not trained be constants; a frozen backbone's BatchNorm keeps its statistics, too.
@@ -154,9 +86,8 @@ class MultiTaskNetwork(nn.Module):
         pooled = self.backbone.forward_head(features, pre_logits=True)
         feature_map = self._as_map(features, *images.shape[-2:])
         outputs = {name: self.heads[name](feature_map, pooled) for name in heads or self.heads}
-        if self.training and self.log_variances is not None:
-            # handed on from here, where a strategy that divides parameters has them whole
-            outputs["log_variances"] = self.log_variances + 0
+        if self.training and self.uncertainty is not None:
+            outputs["log_variances"] = self.uncertainty()
         return outputs
 
     def _as_map(self, features: Tensor, height: int, width: int) -> Tensor:
@@ -198,7 +129,7 @@ def create_multi_task(
         in_chans: Channels of the images.
         pretrained: Load the backbone's published weights.
         weights: Load these instead, of a network of several tasks or of the classifier alone; heads that the file does
-            not have start anew.
+            not have start anew, and so does how uncertain each is.
         class_names: Names of the classes, for `weights`: a classification head for others starts anew.
         learns_weights: Whether it has a parameter a head that says how uncertain the head's task is.
         kwargs: `embedding_dim` (128), `box_channels` (32), `box_grid` (4), and arguments of the classifier; None stands
@@ -212,17 +143,22 @@ def create_multi_task(
         raise UserError(f"unknown source {source!r} of a backbone{did_you_mean(source, SOURCES)}")
     kwargs = {key: value for key, value in kwargs.items() if value is not None}
     of_head: dict[str, dict[str, Any]] = {head: {} for head in HEADS} | {"classification": {"num_classes": num_classes}}
-    for argument in _ARGUMENTS.keys() & kwargs.keys():
-        of_head[_ARGUMENTS[argument]][argument] = kwargs.pop(argument)
+    for argument in ARGUMENTS.keys() & kwargs.keys():
+        value = kwargs.pop(argument)
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{argument} is {value!r}, but must be a whole number of at least 1")
+        of_head[ARGUMENTS[argument]][argument] = value
     backbone = create_model(name, source=source, pretrained=pretrained, num_classes=0, in_chans=in_chans, **kwargs)
     if not hasattr(backbone, "forward_features"):
         raise UserError(f"{source}'s {name} does not tell its features (forward_features): source 'cnnbench' does")
     widths = (backbone.num_features, backbone.head_hidden_size)
     made = {head: built(f"the {head} head", HEADS[head], *widths, **of_head[head]) for head in heads}
-    network = MultiTaskNetwork(backbone, made, learns_weights)
+    network = MultiTaskNetwork(backbone, made)
     network.pretrained_cfg = _configuration(f"{name} with the heads {', '.join(heads)}", backbone)
     if weights is not None:
         load_weights(network, weights, _with_own_heads, class_names)
+    if learns_weights:
+        network.uncertainty = Uncertainty(len(heads))  # never a file's, which belongs to the weighting of its own run
     return network
 
 
@@ -261,8 +197,7 @@ def _with_own_heads(weights: Mapping[str, Any], network: MultiTaskNetwork) -> di
     if new:
         _log.warning("no weights for the heads %s: they start anew", ", ".join(sorted(set(map(_head_of, new)))))
     kept = {key: value for key, value in weights.items() if not _head_of(key) or _head_of(key) in network.heads}
-    kept.pop(_VARIANCES, None)  # they belong to a weighting, not to what is learned
-    return {**new, **kept, **({_VARIANCES: own[_VARIANCES]} if _VARIANCES in own else {})}
+    return new | {key: value for key, value in kept.items() if not key.startswith(_UNCERTAINTY)}
 
 
 def _as_backbone(weights: Mapping[str, Any], backbone: nn.Module) -> dict[str, Any]:

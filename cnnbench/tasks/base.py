@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from cnnbench.errors import UserError
-from cnnbench.models import check_input_size, create_model, pretrained_cfg
+from cnnbench.models import check_input_size, create_model, has_published_weights, pretrained_cfg
 from cnnbench.tasks.checkpoints import Recorded
 from cnnbench.tasks.optim import OptimConfig
 from cnnbench.tasks.optimization import Optimized
@@ -95,6 +95,10 @@ class Task(Optimized, Recorded, ABC):
         """What is trained, and who wrote it."""
         return f"{self.hparams.name} ({self.hparams.source})"
 
+    @property
+    def _class_names(self) -> list[str]:
+        return list(getattr(self._data, "class_names", map(str, range(self.hparams.num_classes))))
+
     def running_figures(self) -> dict[str, Tensor]:
         """Return what the live bar shows of the running epoch beside the loss, by name; read a few times a second."""
         return {}
@@ -112,6 +116,12 @@ class Task(Optimized, Recorded, ABC):
             UserError: There is no such network.
         """
         return pretrained_cfg(self.hparams.name, self.hparams.source)
+
+    @property
+    def published_weights(self) -> str | None:
+        """The setting that starts from published weights, None where there are none."""
+        setting = "pretrained_backbone" if "pretrained_backbone" in self.hparams else "pretrained"
+        return setting if has_published_weights(self.pretrained_cfg) else None
 
     def compiled_parts(self) -> list[nn.Module]:
         """Return what `compile` compiles: the network, which is built."""

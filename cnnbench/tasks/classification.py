@@ -6,7 +6,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
@@ -15,10 +14,10 @@ from cnnbench.errors import UserError
 from cnnbench.models import list_models, model_info
 from cnnbench.tasks.base import Task
 from cnnbench.tasks.losses import create_loss
+from cnnbench.tasks.mean_of_samples import SUM_DTYPE, MeanOfSamples
 from cnnbench.tasks.optim import OptimConfig
 from cnnbench.tasks.steps import epochs_of
 
-_SUM_DTYPE = torch.float32 if torch.backends.mps.is_available() else torch.float64  # MPS has no float64
 _COUNTED_TOGETHER = 50  # batches
 
 
@@ -182,7 +181,7 @@ class ClassificationTask(Task):
             self.log("train/mixing", float(self.is_mixing))
         self._count()
         if self._counted:
-            self.train_accuracy.update(self._hits.to(_SUM_DTYPE) / self._counted, weight=self._counted)
+            self.train_accuracy.update(self._hits.to(SUM_DTYPE) / self._counted, weight=self._counted)
             self.log("train/accuracy", self.train_accuracy)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -238,19 +237,6 @@ def _evaluation_metrics(num_classes: int) -> nn.ModuleDict:
     if num_classes > 5:
         metrics["accuracy_top5"] = _accuracy(num_classes, top_k=5)
     return nn.ModuleDict(metrics)
-
-
-class MeanOfSamples(MeanMetric):
-    """Sums in float64, so that the number of processes shows in the last digits of 15 at most."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.set_dtype(_SUM_DTYPE)
-
-    def _apply(self, *args: Any, **kwargs: Any) -> nn.Module:
-        super()._apply(*args, **kwargs)
-        # a Trainer with precision bf16-true casts every module, this one too
-        return self if self._dtype_convert else self.set_dtype(_SUM_DTYPE)
 
 
 def _mixing(mixup: float, cutmix: float, num_classes: int) -> v2.Transform | None:

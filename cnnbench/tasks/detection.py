@@ -13,7 +13,7 @@ from cnnbench.data.detection.base import DetectionDataModule
 from cnnbench.data.detection.samples import in_original_pixels, targets_of, truth_of
 from cnnbench.errors import UserError, did_you_mean
 from cnnbench.models import pretrained_cfg
-from cnnbench.models.detection import backbone_of, create_detector
+from cnnbench.models.detection import backbone_of, create_detector, detector_info
 from cnnbench.tasks.average_precision import AveragePrecision, Boxes
 from cnnbench.tasks.base import Task
 from cnnbench.tasks.optim import OptimConfig
@@ -29,7 +29,7 @@ class DetectionTask(Task):
 
     Args:
         name: Name of the detector: `yolo`, `retinanet`, `faster_rcnn`, or one named after its backbone too, such as
-            `faster_rcnn_resnet50_fpn`.
+            `fasterrcnn_resnet50_fpn`.
         source: Who wrote its neck and heads: `cnnbench` (ours) or `torchvision`.
         backbone: Name of the network that it stands on, as `python -m cnnbench models` lists them; None: resnet50.
         backbone_source: Who wrote that: `cnnbench` (ours) or `timm`.
@@ -119,6 +119,11 @@ class DetectionTask(Task):
     def published_cfg(self) -> dict[str, Any]:
         """Return what images the backbone was published for."""
         return pretrained_cfg(self.backbone, self.hparams.backbone_source)
+
+    @property
+    def published_weights(self) -> str | None:
+        """The setting that starts from published weights, None where there are none."""
+        return "pretrained" if detector_info(self.hparams.name).published else super().published_weights
 
     @property
     def backbone(self) -> str:
@@ -233,7 +238,3 @@ class DetectionTask(Task):
         for name, value in figures.items():
             # equal in all processes: the greatest is exact, where a mean may round
             self.log(f"{stage}/{name}", value, sync_dist=True, reduce_fx="max")
-
-    @property
-    def _class_names(self) -> list[str]:
-        return list(getattr(self._data, "class_names", map(str, range(self.hparams.num_classes))))

@@ -1,5 +1,6 @@
 """Several tasks at once: classes, boxes and embeddings over one backbone."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -8,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
-from torchvision.ops import box_iou
 
 from cnnbench.data.base import counted
 from cnnbench.data.localization import LocalizationDataModule
 from cnnbench.errors import UserError, did_you_mean
+from cnnbench.layers.precision import at_least_float32
 from cnnbench.models.multi_task import check_heads, create_multi_task
 from cnnbench.tasks.base import Task
-from cnnbench.tasks.classification import MeanOfSamples
 from cnnbench.tasks.multi_task_losses import (
     EMBEDDING_LOSSES,
     WEIGHTINGS,
@@ -24,11 +24,10 @@ from cnnbench.tasks.multi_task_losses import (
     effective_weights,
     weighted_sum,
 )
+from cnnbench.tasks.multi_task_metrics import MultiTaskMetrics
 from cnnbench.tasks.optim import OptimConfig
-from cnnbench.tasks.retrieval import RecallAtOne
 
 _STAGES = ("val", "test")
-_FIGURES = {"classification": "accuracy", "box": "box_iou", "embedding": "recall_at_1"}
 DEFAULT_HEADS = {"classification": 1.0, "box": 1.0, "embedding": 1.0}
 
 
@@ -47,7 +46,8 @@ class MultiTaskTask(Task):
         source: Who wrote it: `cnnbench` (ours) or `timm`.
         pretrained: Start from the published weights of the backbone.
         weights: Start from the weights in this file instead, of a network of several tasks or of the classifier alone,
-            `.safetensors`, `.pth` or a run's checkpoint; heads that it does not have start anew.
+            `.safetensors`, `.pth` or a run's checkpoint; heads that it does not have start anew, and so do learned
+            weights of the losses.
         num_classes: Number of classes; None: the data module tells.
         in_chans: Channels of the images; None: the data module tells.
         model_args: `embedding_dim`, `box_channels`, `box_grid`, and further arguments of the classifier.
@@ -152,7 +152,7 @@ class MultiTaskTask(Task):
                 "embedding": EMBEDDING_LOSSES[hparams.embedding_loss](),
             }
         )
-        self.metrics = nn.ModuleDict({f"{stage}_metrics": _metrics(hparams.heads) for stage in _STAGES})
+        self.metrics = nn.ModuleDict({f"{stage}_metrics": MultiTaskMetrics(hparams.heads) for stage in _STAGES})
 
     # ------------------------------------------------------------------ steps
 
@@ -165,9 +165,8 @@ class MultiTaskTask(Task):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the weighted sum of the losses of the heads that are trained."""
         outputs = self(batch["image"], self.trained_heads)
-        losses = {
-            head: self.train_losses[head](outputs[head].float(), _target(batch, head)) for head in self.trained_heads
-        }
+        found = {head: at_least_float32(outputs[head]) for head in self.trained_heads}
+        losses = {head: self.train_losses[head](own, _target(batch, head)) for head, own in found.items()}
         log_variances = outputs.get("log_variances")
         weights = effective_weights(self.hparams.heads, log_variances)
         loss = weighted_sum(losses, weights, log_variances)
@@ -193,7 +192,7 @@ class MultiTaskTask(Task):
         sees of the image.
         """
         rows = counted(batch)
-        found = {name: value.float()[rows] for name, value in self(batch["image"]).items()}
+        found = {name: at_least_float32(value)[rows] for name, value in self(batch["image"]).items()}
         if "classification" in found:
             found["probabilities"] = found.pop("classification").softmax(dim=1)
         return found | {key: batch[key][rows] for key in ("index", "label") if key in batch}
@@ -201,11 +200,11 @@ class MultiTaskTask(Task):
     def on_validation_epoch_start(self) -> None:
         """Begin anew."""
         super().on_validation_epoch_start()
-        self._reset("val")
+        self.metrics["val_metrics"].reset()
 
     def on_test_epoch_start(self) -> None:
         """Begin anew."""
-        self._reset("test")
+        self.metrics["test_metrics"].reset()
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures."""
@@ -217,34 +216,16 @@ class MultiTaskTask(Task):
 
     def _evaluate(self, batch: dict[str, Tensor], stage: str) -> dict[str, Tensor]:
         rows = counted(batch)
-        outputs = {name: value.float()[rows] for name, value in self(batch["image"]).items()}
-        metrics, labels = self.metrics[f"{stage}_metrics"], batch["label"][rows]
-        told = {}
-        if "embedding" in outputs:
-            metrics["recall_at_1"].update(outputs["embedding"], labels)
+        outputs = {name: at_least_float32(value)[rows] for name, value in self(batch["image"]).items()}
+        truth = {key: batch[key][rows] for key in ("label", "box") if key in batch}
         if "classification" in outputs:
             logits = outputs["classification"]
-            told = {"logits": logits, "losses": F.cross_entropy(logits, labels, reduction="none")}
-            _count(metrics["loss_classification"], told["losses"])
-            _count(metrics["accuracy"], (logits.argmax(dim=1) == labels).double())
-        if "box" in outputs:
-            boxes, there = outputs["box"], batch["box"][rows]
-            _count(metrics["box_iou"], box_iou(boxes, there).diagonal())
-            if len(boxes):
-                metrics["loss_box"].update(self.train_losses["box"](boxes, there), weight=len(boxes))
-        return outputs | told
-
-    def _reset(self, stage: str) -> None:
-        for metric in self.metrics[f"{stage}_metrics"].values():
-            metric.reset()
+            outputs |= {"logits": logits, "losses": F.cross_entropy(logits, truth["label"], reduction="none")}
+        self.metrics[f"{stage}_metrics"].update(outputs, truth)
+        return outputs
 
     def _log_figures(self, stage: str) -> None:
-        figures = {name: metric.compute().item() for name, metric in self.metrics[f"{stage}_metrics"].items()}
-        figures = {name: value for name, value in figures.items() if value == value}  # one image has no neighbour
-        scores = [figures[name] for head in self.hparams.heads if (name := _FIGURES[head]) in figures]
-        if scores:
-            figures["score"] = sum(scores) / len(scores)
-        for name, value in figures.items():
+        for name, value in self.metrics[f"{stage}_metrics"].figures().items():
             # equal in all processes: the greatest is exact, where a mean may round
             self.log(f"{stage}/{name}", value, sync_dist=True, reduce_fx="max")
 
@@ -253,27 +234,11 @@ def _target(batch: Mapping[str, Tensor], head: str) -> Tensor:
     return batch["box" if head == "box" else "label"]
 
 
-def _count(metric: MeanOfSamples, values: Tensor) -> None:
-    if len(values):
-        metric.update(values)
-
-
-def _metrics(heads: Mapping[str, float]) -> nn.ModuleDict:
-    metrics: dict[str, nn.Module] = {}
-    if "classification" in heads:
-        metrics |= {"accuracy": MeanOfSamples(), "loss_classification": MeanOfSamples()}
-    if "box" in heads:
-        metrics |= {"box_iou": MeanOfSamples(), "loss_box": MeanOfSamples()}
-    if "embedding" in heads:
-        metrics["recall_at_1"] = RecallAtOne()
-    return nn.ModuleDict(metrics)
-
-
 def _check(heads: Mapping[str, float], weighting: str, trained_heads: Sequence[str] | None) -> None:
     check_heads(list(heads))
     for head, weight in heads.items():
-        if not weight > 0:
-            raise UserError(f"heads.{head} is {weight}: its weight must be above 0")
+        if not 0 < weight < math.inf:
+            raise UserError(f"heads.{head} is {weight}: its weight must be above 0, and finite")
     if weighting not in WEIGHTINGS:
         raise UserError(f"unknown weighting {weighting!r}{did_you_mean(weighting, WEIGHTINGS)}")
     if trained_heads is None:

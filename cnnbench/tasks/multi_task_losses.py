@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss
 
 from cnnbench.errors import UserError, did_you_mean
+from cnnbench.layers.precision import at_least_float32
 
 _SIDES, _OVERLAP = 5.0, 2.0  # of Carion et al. 2020
 
@@ -20,8 +21,9 @@ class BoxLoss(nn.Module):
 
         Args:
             boxes: (B, 4), x1, y1, x2, y2 as parts of the image's width and height.
-            target: The same.
+            target: The same, in any precision.
         """
+        target = target.to(boxes.dtype)
         sides = F.l1_loss(boxes, target, reduction="none").sum(dim=1)
         return (_SIDES * sides + _OVERLAP * generalized_box_iou_loss(boxes, target)).mean()
 
@@ -80,7 +82,7 @@ class CosineLoss(nn.Module):
 def _cosines(embeddings: Tensor) -> Tensor:
     """Return the cosine of every pair (B, B), float32 at least: in mixed precision a product is rounded otherwise."""
     with torch.autocast(embeddings.device.type, enabled=False):
-        embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+        embeddings = at_least_float32(embeddings)
         return embeddings @ embeddings.T
 
 

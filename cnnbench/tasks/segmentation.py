@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from cnnbench.data import checks
 from cnnbench.data.segmentation.base import IGNORED, SegmentationDataModule
 from cnnbench.errors import UserError
+from cnnbench.layers.precision import at_least_float32
 from cnnbench.models import pretrained_cfg
 from cnnbench.models.segmentation import create_segmenter, segmenter_info
 from cnnbench.models.segmentation.registry import BACKBONE
 from cnnbench.tasks.optim import OptimConfig
 from cnnbench.tasks.segmentation_evaluation import SegmentationEvaluation
-from cnnbench.tasks.segmentation_losses import LOSSES, at_least_float32, check_losses, coarser_masks
+from cnnbench.tasks.segmentation_losses import LOSSES, check_losses, coarser_masks
 
 
 class SegmentationTask(SegmentationEvaluation):

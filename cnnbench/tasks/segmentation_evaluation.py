@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from cnnbench.data.base import counted
 from cnnbench.data.segmentation.base import IGNORED
 from cnnbench.errors import UserError
+from cnnbench.layers.precision import at_least_float32
 from cnnbench.models.segmentation import segmented, tiled, tiled_bands
 from cnnbench.tasks.base import Task
-from cnnbench.tasks.classification import MeanOfSamples
-from cnnbench.tasks.segmentation_losses import at_least_float32
+from cnnbench.tasks.mean_of_samples import MeanOfSamples
 from cnnbench.tasks.segmentation_metrics import SegmentationMetrics, classes_of, counted_pixels
 
 _STAGES = ("val", "test")
@@ -125,7 +125,3 @@ class SegmentationEvaluation(Task):
         for name, value in figures.items():
             # equal in all processes: the greatest is exact, where a mean may round
             self.log(f"{stage}/{name}", value, sync_dist=True, reduce_fx="max")
-
-    @property
-    def _class_names(self) -> list[str]:
-        return list(getattr(self._data, "class_names", map(str, range(self.hparams.num_classes))))

@@ -84,11 +84,6 @@ class DiceLoss(nn.Module):
         return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
 
 
-def at_least_float32(logits: Tensor) -> Tensor:
-    """Return logits in float32, or as they are where they are in float64."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
 def coarser_masks(masks: Tensor, size: tuple[int, int], maps: Sequence[Tensor]) -> list[Tensor]:
     """Return masks for the logits of coarser maps: of the pixels that stand in the middle of the maps'.
 

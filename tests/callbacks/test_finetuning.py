@@ -11,6 +11,7 @@ from finetuning_runs import SMALL, STAGES, AllAtOnce, UnshuffledDigits, changed,
 
 from cnnbench import ClassificationTask, Finetuning, create_model
 from cnnbench.errors import UserError
+from cnnbench.tasks import DetectionTask, MultiTaskTask, SegmentationTask
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -99,6 +100,51 @@ def test_a_head_that_is_not_there_cannot_be_trained(tmp_path, weights):
     )
     with pytest.raises(UserError, match="resnet18 has no classifier to train"):
         trainer.fit(task, UnshuffledDigits())
+
+
+FILE, PUBLISHED = "give --model.weights FILE", "give --model.weights FILE or --model."
+STARTS = {
+    "resnet18": (ClassificationTask, {"model_args": SMALL}, f"{PUBLISHED}pretrained true"),
+    "lenet5": (ClassificationTask, {}, FILE),
+    "mini_resnet": (MultiTaskTask, {}, FILE),
+    "unet": (SegmentationTask, {"model_args": {"widths": [4, 8]}}, FILE),
+    "unet_encoder": (SegmentationTask, {}, f"{PUBLISHED}pretrained_backbone true"),
+    "retinanet": (DetectionTask, {"backbone": "resnet18"}, f"{PUBLISHED}pretrained_backbone true"),
+    "fasterrcnn_resnet50_fpn": (DetectionTask, {}, f"{PUBLISHED}pretrained true"),
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_random_weights_are_told_with_what_the_task_can_start_from(name, caplog):
+    task, options, advice = STARTS[name]
+    task = task(name, num_classes=3, in_chans=3, **options)
+    finetuning, trainer = Finetuning("feature_extraction"), pl.Trainer(logger=False, accelerator="cpu")
+    finetuning.on_train_start(trainer, task)
+    assert caplog.messages[-1].startswith(f"Finetuning begins from random weights of {task.title}: ")
+    assert caplog.messages[-1].endswith(f": {advice}")
+
+
+@pytest.mark.parametrize("setting", ["pretrained", "pretrained_backbone", "weights"])
+def test_published_weights_and_those_of_a_file_are_not_random(setting, caplog):
+    task = SegmentationTask("unet", num_classes=3, in_chans=3, model_args={"widths": [4, 8]})
+    task.hparams[setting] = True
+    Finetuning("feature_extraction").on_train_start(pl.Trainer(logger=False, accelerator="cpu"), task)
+    assert "random weights" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"freeze_backbone": True}, "model.freeze_backbone: both"),
+        ({"trained_heads": ["box"]}, "model.trained_heads: both"),
+        ({"freeze_backbone": True, "trained_heads": ["box"]}, "model.freeze_backbone and model.trained_heads: both"),
+    ],
+)
+@pytest.mark.parametrize("strategy", ["feature_extraction", "discriminative"])
+def test_a_task_that_freezes_by_itself_is_refused(options, named, strategy):
+    task, trainer = MultiTaskTask("mini_resnet", **options), pl.Trainer(logger=False, accelerator="cpu")
+    with pytest.raises(UserError, match=f"Finetuning does not go with {named} say what is trained"):
+        Finetuning(strategy).setup(trainer, task, "fit")
 
 
 @pytest.mark.parametrize(

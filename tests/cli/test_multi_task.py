@@ -93,11 +93,22 @@ def test_one_head_learns_and_the_rest_stays(fitted, run, recipe):
     assert changed == {"network.heads.embedding.weight", "network.heads.embedding.bias"}
 
 
-def test_gradual_unfreezing_knows_its_stages(run, recipe):
+def test_gradual_unfreezing_knows_its_stages_and_learns_the_weights_from_the_first_on(run, recipe):
     callback = ("--trainer.callbacks+=Finetuning", "--trainer.callbacks.strategy=gradual")
-    fine = run("fit", *recipe, "--model.weighting", "fixed", *callback, "--trainer.max_epochs", 2)
+    fine = run("fit", *recipe, *callback, "--trainer.max_epochs", 2)
     counts = fine.curve("train/trainable_parameters")
     assert counts[0] < counts[1]
+    weights = fine.curve("train/weight_box")
+    assert weights[3] != weights[0]  # in the first epoch, with the heads alone
+
+
+def test_it_trains_in_double_precision(run, recipe):
+    short = ("--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 1)
+    fine = run("fit", *recipe, "--trainer.precision", "64-true", *short)
+    assert all(value.dtype == torch.float64 for value in weights_of(fine).values() if value.is_floating_point())
+    assert 0 <= fine.curve("val/box_iou")[0] <= 1
+    predicted = run("predict", "--ckpt_path", fine.best, "--trainer.precision", "64-true").directory
+    assert np.load(predicted / "embeddings.npy").dtype == np.float32
 
 
 def test_heads_without_boxes_take_any_images(run, recipe):

@@ -5,6 +5,7 @@ import torch
 
 import cnnbench.models as models
 from cnnbench.errors import UserError
+from cnnbench.models.multi_task import create_multi_task
 
 TOO_SMALL = [
     (
@@ -69,3 +70,11 @@ def test_size_that_an_argument_set(source, size):
     models.check_input_size(network, 3, (32, 48))
     with pytest.raises(UserError, match="takes images of 32x48 pixels, not {}x{};".format(*size)):
         models.check_input_size(network, 3, size)
+
+
+@pytest.mark.parametrize("source", ["cnnbench", "timm"])
+def test_what_stands_on_a_backbone_takes_the_backbones_size(source):
+    network = create_multi_task("vit_tiny_patch16_224", heads=["box"], num_classes=3, source=source, img_size=32)
+    models.check_input_size(network, 3, (32, 32))
+    with pytest.raises(UserError, match="takes images of 32x32 pixels, not 64x64; img_size sets another"):
+        models.check_input_size(network, 3, (64, 64))

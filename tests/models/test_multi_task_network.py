@@ -5,7 +5,8 @@ import torch
 
 from cnnbench.errors import UserError
 from cnnbench.models import create_model
-from cnnbench.models.multi_task import HEADS, create_multi_task
+from cnnbench.models.multi_task import create_multi_task
+from cnnbench.models.multi_task_heads import HEADS
 
 BACKBONES = [  # name, source, arguments, size of the images
     ("resnet18", "cnnbench", {}, (64, 96)),
@@ -38,7 +39,8 @@ def test_its_classes_are_those_of_the_classifier(name, source, options, size):
         outputs = network(images)
         torch.testing.assert_close(outputs["classification"], classifier(images), rtol=1e-10, atol=1e-10)
     assert outputs["box"].shape == (2, 4) and outputs["embedding"].shape == (2, 128)
-    torch.testing.assert_close(outputs["embedding"].norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(outputs["embedding"].norm(dim=1), torch.ones(2, dtype=torch.float64), rtol=1e-12, atol=0)
+    assert outputs["box"].dtype == torch.float64
     x1, y1, x2, y2 = outputs["box"].unbind(1)
     assert (x1 < x2).all() and (y1 < y2).all()
 
@@ -108,6 +110,17 @@ def test_weights_of_other_heads_leave_those_alone(tmp_path, caplog):
     assert torch.equal(again.heads["box"].sides.weight, former.heads["box"].sides.weight)
 
 
+@pytest.mark.parametrize("heads", [["box", "embedding"], ["embedding", "box"], ["box"]])
+def test_uncertainty_starts_anew_whether_the_file_fits_or_not(tmp_path, heads):
+    former = built(heads=["box", "embedding"], learns_weights=True)
+    former.uncertainty.log_variances.data += torch.tensor([1.0, 2.0])
+    torch.save(former.state_dict(), tmp_path / "former.pth")
+    network = built(weights=tmp_path / "former.pth", heads=heads, learns_weights=True)
+    assert network.uncertainty.log_variances.tolist() == [0.0] * len(heads)
+    assert torch.equal(network.heads["box"].sides.weight, former.heads["box"].sides.weight)
+    assert built(weights=tmp_path / "former.pth", heads=heads).uncertainty is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -118,7 +131,9 @@ def test_weights_of_other_heads_leave_those_alone(tmp_path, caplog):
         ({"name": "lenet5", "source": "timm"}, "timm's lenet5 does not tell its features"),
         ({"name": "resnet81"}, "unknown model 'resnet81'"),
         ({"embeding_dim": 3}, "has no argument 'embeding_dim'"),
-        ({"embedding_dim": -3}, "the embedding head cannot be built with embedding_dim=-3"),
+        ({"embedding_dim": -3}, "embedding_dim is -3, but must be a whole number of at least 1"),
+        ({"box_grid": 0}, "box_grid is 0, but must be a whole number of at least 1"),
+        ({"box_channels": "8"}, "box_channels is '8', but must be a whole number of at least 1"),
     ],
 )
 def test_mistakes_are_named(arguments, message):

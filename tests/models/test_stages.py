@@ -60,12 +60,22 @@ def test_networks_that_only_timm_has(name):
     assert_each_parameter_is_in_one(on_meta(name, source="timm", num_classes=3))
 
 
+def multi_task(backbone, **options):
+    name, source = backbone["backbone"], backbone["backbone_source"]
+    return create_multi_task(name, source=source, heads=["box", "embedding"], num_classes=3, **options)
+
+
 BUILDERS = {
     "retinanet": lambda backbone: create_detector("retinanet", num_classes=3, **backbone),
     "unet_encoder": lambda backbone: create_segmenter("unet_encoder", num_classes=3, **backbone),
-    "multi_task": lambda backbone: create_multi_task(
-        backbone["backbone"], source=backbone["backbone_source"], heads=["box", "embedding"], num_classes=3
-    ),
+    "multi_task": multi_task,
+    "multi_task_uncertain": lambda backbone: multi_task(backbone, learns_weights=True),
+}
+NOT_OF_THE_BACKBONE = {
+    "retinanet": {"backbone", "head"},
+    "unet_encoder": {"blocks", "head"},
+    "multi_task": {"heads"},
+    "multi_task_uncertain": {"heads", "uncertainty"},
 }
 
 
@@ -77,8 +87,7 @@ def test_what_stands_on_a_classifier_has_its_stages(kind, source):
         network = BUILDERS[kind]({"backbone": "resnet18", "backbone_source": source})
     assert_each_parameter_is_in_one(network)
     assert [stage.name.rpartition(".")[2] for stage in stages_of(network)][-4:] == [f"layer{n}" for n in (1, 2, 3, 4)]
-    own = {name.split(".")[0] for name in classifier_of(network).parameters}
-    assert own == {"retinanet": {"backbone", "head"}, "unet_encoder": {"blocks", "head"}, "multi_task": {"heads"}}[kind]
+    assert {name.split(".")[0] for name in classifier_of(network).parameters} == NOT_OF_THE_BACKBONE[kind]
 
 
 @pytest.mark.parametrize(("name", "supervision"), [("unet", 0), ("unet", 1), ("unet_paper", 0)])

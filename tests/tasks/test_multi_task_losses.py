@@ -34,6 +34,8 @@ def test_box_loss_is_that_of_detr():
     expected = 5 * (found - there).abs().sum(1) + 2 * (1 - generalized_box_iou(found, there).diagonal())
     torch.testing.assert_close(BoxLoss()(found, there), expected.mean())
     torch.testing.assert_close(BoxLoss()(there, there), torch.tensor(0.0))
+    torch.testing.assert_close(BoxLoss()(found.double(), there), expected.mean().double())
+    torch.testing.assert_close(BoxLoss()(found, there.double()), expected.mean())
 
 
 def test_supervised_contrastive_loss_is_the_papers_sum(embeddings):
@@ -116,6 +118,7 @@ def test_one_image_has_no_neighbour(embeddings):
     ("arguments", "message"),
     [
         ({"heads": {"box": 0.0}}, "heads.box is 0.0: its weight must be above 0"),
+        ({"heads": {"box": math.inf}}, "heads.box is inf: its weight must be above 0, and finite"),
         ({"heads": {"bx": 1.0}}, "unknown head 'bx'; did you mean 'box'"),
         ({"weighting": "uncertain"}, "unknown weighting 'uncertain'; did you mean 'uncertainty'"),
         ({"trained_heads": ["boxes"]}, "trained_heads has 'boxes': the heads are classification, box, embedding"),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from cnnbench.layers.boxes import are_large, clip_boxes, decode_boxes, encode_boxes
+from cnnbench.layers.precision import at_least_float32
 from cnnbench.models.detection.anchors import AnchorGenerator
 from cnnbench.models.detection.detector import Size, Target
 from cnnbench.models.detection.matching import BACKGROUND, in_batch, match, sample
@@ -143,4 +144,4 @@ class RPN(nn.Module):
 def by_anchor(x: Tensor, numbers: int) -> Tensor:
     """Return a head's map (B, A numbers, H, W) as (B, H W A, numbers), float32 at least."""
     x = x.unflatten(1, (-1, numbers)).permute(0, 3, 4, 1, 2).flatten(1, 3)
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return at_least_float32(x)

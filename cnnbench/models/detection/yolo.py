@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cnnbench.layers.boxes import are_large, box_iou, clip_boxes
 from cnnbench.layers.conv_norm import ConvNormAct
+from cnnbench.layers.precision import at_least_float32
 from cnnbench.models.detection.anchors import as_anchor_levels, cluster_anchors, unknown_anchors
 from cnnbench.models.detection.backbone import Backbone
 from cnnbench.models.detection.detector import Detections, Detector, Size, Target
@@ -57,7 +58,7 @@ class YOLOHead(nn.Module):
         raw = []
         for x, tower, predictor in zip(features, self.towers, self.predictors, strict=True):
             x = predictor(tower(x)).unflatten(1, (self.num_anchors, -1)).permute(0, 3, 4, 1, 2)
-            raw.append(x.to(torch.promote_types(x.dtype, torch.float32)))
+            raw.append(at_least_float32(x))
         return raw
 
 
