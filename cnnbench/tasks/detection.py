@@ -32,7 +32,8 @@ class DetectionTask(Task):
         source: Who wrote its neck and heads: `cnnbench` (ours) or `torchvision`.
         backbone: Name of the network that it stands on, as `python -m cnnbench models` lists them; None: resnet50.
         backbone_source: Who wrote that: `cnnbench` (ours) or `timm`.
-        pretrained: Start from the published weights of the whole detector, where its name is of one that has some.
+        pretrained: Start from the published weights of the whole detector, where its name is of one that has some. What
+            they were trained with frozen is frozen, and stays so where training goes on.
         pretrained_backbone: Start from the published weights of the backbone.
         weights: Start from the weights of a whole detector in this file, `.safetensors`, `.pth` or a run's checkpoint.
         num_classes: Number of classes; None: the data module tells.
@@ -112,8 +113,14 @@ class DetectionTask(Task):
             pretrained=pretrained,
             pretrained_backbone=hparams.pretrained_backbone and not has_weights,
             weights=weights,
-            **kwargs,
+            **{**kwargs, "as_published": self._as_published},
         )
+
+    @property
+    def _as_published(self) -> bool:
+        """Whether the network is that of published weights, which a checkpoint may hold in their place."""
+        given = self.hparams.model_args.get("as_published")
+        return self.hparams.pretrained if given is None else given
 
     def published_cfg(self) -> dict[str, Any]:
         """Return what images the backbone was published for."""
@@ -203,7 +210,10 @@ class DetectionTask(Task):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what the weights belong to."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["hyper_parameters"]["pretrained_backbone"] = False  # its own take their place
+        saved = checkpoint["hyper_parameters"]
+        saved["pretrained_backbone"] = False  # its own take their place
+        if self._as_published:
+            saved["model_args"] = {**saved["model_args"], "as_published": True}
 
     def _evaluate(self, batch: dict[str, Tensor], stage: str) -> dict[str, Any]:
         rows = counted(batch)

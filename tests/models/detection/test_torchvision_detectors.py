@@ -1,17 +1,17 @@
 """Ours against torchvision's in float64 with random weights: losses, gradients, detections, and each part by itself."""
 
 import copy
-import re
 
 import pytest
 import torch
+from published_files import as_of_2020, write_published
 from torchvision.models.detection import _utils, fasterrcnn_resnet50_fpn, retinanet_resnet50_fpn
 from torchvision.models.detection.anchor_utils import AnchorGenerator as TheirAnchors
 from torchvision.models.detection.image_list import ImageList
 
 from cnnbench.compare.prepare import randomise
 from cnnbench.layers.boxes import decode_boxes, encode_boxes, pairwise_iou
-from cnnbench.models.detection import anchors, create_detector, detector_info, matching
+from cnnbench.models.detection import anchors, create_detector, matching
 
 SMALL = {
     "faster_rcnn": {"anchor_sizes": [[8], [16], [32], [48], [64]], "representation_size": 32, "canonical_size": 56},
@@ -198,18 +198,6 @@ def test_a_planted_mistake_shows(name, mistake, right):
 # ---------------------------------------------------------------------- weights, and torchvision's from end to end
 
 
-def as_of_2020(state):
-    """The names of the published files, which torchvision itself still reads."""
-    renamed = {}
-    for key, value in state.items():
-        key = re.sub(r"(inner_blocks|layer_blocks)\.(\d)\.0\.", r"\1.\2.", key)
-        key = re.sub(r"rpn\.head\.conv\.0\.0\.", "rpn.head.conv.", key)
-        key = re.sub(r"(_head\.conv)\.(\d)\.0\.", lambda found: f"{found[1]}.{2 * int(found[2])}.", key)
-        if not key.endswith("num_batches_tracked"):
-            renamed[key] = value
-    return renamed
-
-
 @pytest.mark.parametrize("name", SMALL)
 def test_files_under_the_names_of_2020_load(name, tmp_path):
     theirs = create_detector(name, source="torchvision", **COMMON, **SMALL[name])
@@ -241,9 +229,7 @@ def test_published_weights_give_what_torchvisions_own_detector_gives(name, tmp_p
     state = WHOLE[name](weights=None, weights_backbone=None).state_dict()
     randomise(state, seed=0)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    file = tmp_path / "hub/checkpoints" / detector_info(name).published.url.rpartition("/")[2]
-    file.parent.mkdir(parents=True)
-    torch.save(as_of_2020(state), file)
+    write_published(tmp_path, name, state)
     as_it_is = {"min_size": 128, "max_size": 128, "image_mean": [0.0] * 3, "image_std": [1.0] * 3}
     theirs = (
         WHOLE[name](weights="COCO_V1", detections_per_img=100, **as_it_is)
