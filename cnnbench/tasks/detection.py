@@ -104,7 +104,7 @@ class DetectionTask(Task):
 
     def _create_detector(self, pretrained: bool, weights: str | None, **kwargs: Any) -> nn.Module:
         hparams = self.hparams
-        has_weights = pretrained or weights or (self._trainer is not None and self.trainer.ckpt_path)
+        has_weights = pretrained or weights or self.continues
         return create_detector(
             hparams.name,
             source=hparams.source,

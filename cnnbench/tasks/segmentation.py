@@ -112,14 +112,13 @@ class SegmentationTask(Task):
 
     def _create_segmenter(self, pretrained: bool, weights: str | None, **kwargs: Any) -> nn.Module:
         hparams = self.hparams
-        continues = self._trainer is not None and self.trainer.ckpt_path
         kwargs.pop("class_names", None)
         return create_segmenter(
             hparams.name,
             source=hparams.source,
             backbone=hparams.backbone,
             backbone_source=hparams.backbone_source,
-            pretrained_backbone=hparams.pretrained_backbone and not continues,
+            pretrained_backbone=hparams.pretrained_backbone and not self.continues,
             weights=weights,
             **kwargs,
         )
