@@ -156,7 +156,7 @@ def _refuse_wrong(
         raise UserError(f"unknown source {source!r} of a detector{did_you_mean(source, SOURCES)}")
     if source == "torchvision" and info.reference is None:
         raise UserError(f"torchvision has no {info.name}: leave source out")
-    if info.published is not None and backbone not in (None, info.published.backbone):
+    if info.published is not None and backbone is not None and backbone.partition(".")[0] != info.published.backbone:
         raise UserError(f"the backbone of {info.name} is {info.published.backbone}, not {backbone}")
     if (pretrained or as_published) and info.published is None:
         raise UserError(f"{info.name} has no published weights; pretrained_backbone loads those of its backbone")
