@@ -85,6 +85,22 @@ def test_losses_gradients_and_detections_are_torchvisions(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
+def test_a_narrow_image_on_a_letterbox_is_seen_as_torchvision_sees_it(name):
+    """Whatever the first images were: the scales of the maps are those of the canvas."""
+    ours, theirs = pair(name)
+    for height, width, sizes in ((128, 128, [[64, 128]]), (8, 8, [[8, 8]]), (128, 128, [[40, 128]])):
+        images, sizes = torch.randn(1, 3, height, width, dtype=torch.float64), torch.tensor(sizes)
+        with torch.no_grad():
+            found = [network.eval()(images, sizes=sizes)[0] for network in (ours, theirs)]
+        assert_equal(*found)
+        assert height == 8 or len(found[0]["boxes"]) > 5
+    targets = [{"boxes": _BOXES[:2] / 3, "labels": torch.tensor([0, 2])}]
+    mine, other = (trained(network, images, targets, sizes) for network in (ours, theirs))
+    assert_equal(mine[0], other[0])
+    assert_equal(mine[1], other[1])
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_losses_without_objects_are_torchvisions_and_finite(name):
     nothing = [{"boxes": torch.zeros(0, 4, dtype=torch.float64), "labels": torch.zeros(0, dtype=torch.int64)}] * 2
     ours, theirs = pair(name)
