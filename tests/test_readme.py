@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from published_files import write_published
+from tiny_sets import write_coco
 
 import cnnbench
 from cnnbench.cli import bench_data
@@ -15,6 +17,7 @@ from cnnbench.cli import main as cli
 from cnnbench.compare import session
 from cnnbench.compare.result import Comparison
 from cnnbench.models import registry
+from cnnbench.models.detection import create_detector
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 LINES = re.sub(r" \\\n\s+", " ", README)
@@ -78,6 +81,18 @@ def test_a_run_is_tested_and_predicted_as_written(command, configs, tmp_path, wr
         short = ("--trainer.max_epochs", epochs) if line.startswith("fit") else ()
         words = shlex.split(line.replace("RUN", str(run.directory)).replace("path/to/images", str(images)))
         command(*words, *short)
+
+
+@pytest.mark.slow
+def test_published_weights_of_a_detector_are_validated_as_written(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (line,) = (line for line in COMMANDS if line.startswith("validate") and "--model.pretrained" in line)
+    line = line.replace("path/to/coco", str(write_coco(tmp_path / "coco")))
+    words = shlex.split(line)
+    name = words[words.index("--model.name") + 1]
+    write_published(tmp_path, name, create_detector(name, as_published=True).state_dict())
+    run = command(*words, "--data.image_size", 64, "--data.num_workers", 0)
+    assert 0 <= run.metrics[0]["val/map"] <= 1
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):

@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from cnnbench.callbacks.atomic import written_whole
 from cnnbench.callbacks.pictures import shown, with_boxes, write_jpeg
+from cnnbench.callbacks.shared_folder import SharedFolderWriter
 from cnnbench.errors import UserError
 
 
-class DetectionWriter(Callback):
+class DetectionWriter(SharedFolderWriter):
     """Writes `predictions.json`, `images.json` and `pictures/`, whatever the number of processes.
 
     `predictions.json` is in COCO's results format, a list of `image_id`, `category_id`, `bbox` (x, y, width, height in
@@ -29,7 +29,8 @@ class DetectionWriter(Callback):
     """
 
     def __init__(self, directory: Path, threshold: float = 0.5, pictures: int | None = None) -> None:
-        self.directory, self.threshold, self.pictures = directory, threshold, pictures
+        super().__init__(directory)
+        self.threshold, self.pictures = threshold, pictures
         self._images: dict[int, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -6,19 +6,19 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from torch import Tensor
 from torchvision.utils import draw_segmentation_masks
 
 from cnnbench.callbacks.atomic import written_whole
 from cnnbench.callbacks.pictures import shown, write_jpeg
+from cnnbench.callbacks.shared_folder import SharedFolderWriter
 from cnnbench.errors import UserError
 
 _OPACITY = 0.55  # of a class on a picture
 
 
-class MaskWriter(Callback):
+class MaskWriter(SharedFolderWriter):
     """Writes `masks/`, `pictures/` and `classes.csv`, whatever the number of processes.
 
     `masks/` has a PNG for each image, of its size, whose pixels are classes and whose palette is VOC's; `pictures/` has
@@ -31,7 +31,8 @@ class MaskWriter(Callback):
     """
 
     def __init__(self, directory: Path, pictures: int | None = None) -> None:
-        self.directory, self.pictures = directory, pictures
+        super().__init__(directory)
+        self.pictures = pictures
         self._written = 0
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -29,6 +29,7 @@ class Task(Optimized, Recorded, ABC):
         create_network: Builds it, called with `pretrained`, `weights`, `num_classes`, `in_chans` and `model_args`, and
             where there are `weights` with `class_names`; set another before training to train a network that has no
             name.
+        continues: The commands set it where a checkpoint is about to give the weights: no others are read then.
 
     Args:
         name: Name of the model, as `python -m cnnbench models` lists them.
@@ -50,6 +51,7 @@ class Task(Optimized, Recorded, ABC):
 
     monitor = "val/loss"
     monitor_mode = "min"
+    continues = False
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class Task(Optimized, Recorded, ABC):
         self.pretrained_cfg = self.published_cfg()
         self.create_network: Callable[..., nn.Module] = self.network_builder()
         if num_classes is not None and in_chans is not None:
-            self._build_network(from_scratch=False)
+            self._build_network()
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; Lightning notes the running hook in one, at each hook, where a module's way is slow."""
@@ -123,6 +125,11 @@ class Task(Optimized, Recorded, ABC):
         setting = "pretrained_backbone" if "pretrained_backbone" in self.hparams else "pretrained"
         return setting if has_published_weights(self.pretrained_cfg) else None
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the weights are about to come from a checkpoint."""
+        return self.continues or (self._trainer is not None and bool(self.trainer.ckpt_path))
+
     def compiled_parts(self) -> list[nn.Module]:
         """Return what `compile` compiles: the network, which is built."""
         return [self.network]
@@ -145,7 +152,7 @@ class Task(Optimized, Recorded, ABC):
             self._take_from_data("num_classes", data)
             self._take_from_data("in_chans", data)
         if self.network is None:
-            self._build_network(from_scratch=bool(self.trainer.ckpt_path))
+            self._build_network()
         if data is not None:
             self.check_data(data)
         self._own_norms = _norms_with_a_forward_of_their_own(self.network)
@@ -183,14 +190,14 @@ class Task(Optimized, Recorded, ABC):
             )
         self.hparams[key] = theirs
 
-    def _build_network(self, from_scratch: bool) -> None:
+    def _build_network(self) -> None:
         hparams = self.hparams
         if hparams.num_classes is None or hparams.in_chans is None:
             raise UserError(f"{hparams.name}: give num_classes and in_chans, or a data module that tells them")
-        weights = None if from_scratch else hparams.weights
+        weights = None if self.has_checkpoint else hparams.weights
         of_classes = {"class_names": getattr(self._data, "class_names", None)} if weights else {}
         self.network = self.create_network(
-            pretrained=hparams.pretrained and not from_scratch,
+            pretrained=hparams.pretrained and not self.has_checkpoint,
             weights=weights,
             num_classes=hparams.num_classes,
             in_chans=hparams.in_chans,

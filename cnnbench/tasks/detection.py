@@ -33,7 +33,8 @@ class DetectionTask(Task):
         source: Who wrote its neck and heads: `cnnbench` (ours) or `torchvision`.
         backbone: Name of the network that it stands on, as `python -m cnnbench models` lists them; None: resnet50.
         backbone_source: Who wrote that: `cnnbench` (ours) or `timm`.
-        pretrained: Start from the published weights of the whole detector, where its name is of one that has some.
+        pretrained: Start from the published weights of the whole detector, where its name is of one that has some. What
+            they were trained with frozen is frozen, and stays so where training goes on.
         pretrained_backbone: Start from the published weights of the backbone.
         weights: Start from the weights of a whole detector in this file, `.safetensors`, `.pth` or a run's checkpoint.
         num_classes: Number of classes; None: the data module tells.
@@ -104,7 +105,7 @@ class DetectionTask(Task):
 
     def _create_detector(self, pretrained: bool, weights: str | None, **kwargs: Any) -> nn.Module:
         hparams = self.hparams
-        has_weights = pretrained or weights or (self._trainer is not None and self.trainer.ckpt_path)
+        has_weights = pretrained or weights or self.has_checkpoint
         return create_detector(
             hparams.name,
             source=hparams.source,
@@ -113,8 +114,14 @@ class DetectionTask(Task):
             pretrained=pretrained,
             pretrained_backbone=hparams.pretrained_backbone and not has_weights,
             weights=weights,
-            **kwargs,
+            **{**kwargs, "as_published": self._as_published},
         )
+
+    @property
+    def _as_published(self) -> bool:
+        """Whether the network is that of published weights, which a checkpoint may hold in their place."""
+        given = self.hparams.model_args.get("as_published")
+        return self.hparams.pretrained if given is None else given
 
     def published_cfg(self) -> dict[str, Any]:
         """Return what images the backbone was published for."""
@@ -146,7 +153,7 @@ class DetectionTask(Task):
             mixed = precision.replace("true", "mixed")
             raise UserError(f"trainer.precision {precision} rounds boxes by whole pixels; {mixed} keeps them")
         super().configure_model()
-        begins = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.ckpt_path
+        begins = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING and not self.has_checkpoint
         if begins and getattr(self.network, "wants_sizes", False):
             self._cluster_anchors()
 
@@ -218,7 +225,10 @@ class DetectionTask(Task):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what the weights belong to."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["hyper_parameters"]["pretrained_backbone"] = False  # its own take their place
+        saved = checkpoint["hyper_parameters"]
+        saved["pretrained_backbone"] = False  # its own take their place
+        if self._as_published:
+            saved["model_args"] = {**saved["model_args"], "as_published": True}
 
     def _evaluate(self, batch: dict[str, Tensor], stage: str) -> dict[str, Any]:
         rows = counted(batch)

@@ -110,13 +110,12 @@ class SegmentationTask(SegmentationEvaluation):
 
     def _create_segmenter(self, pretrained: bool, weights: str | None, **kwargs: Any) -> nn.Module:
         hparams = self.hparams
-        continues = self._trainer is not None and self.trainer.ckpt_path
         return create_segmenter(
             hparams.name,
             source=hparams.source,
             backbone=hparams.backbone,
             backbone_source=hparams.backbone_source,
-            pretrained_backbone=hparams.pretrained_backbone and not continues,
+            pretrained_backbone=hparams.pretrained_backbone and not self.has_checkpoint,
             weights=weights,
             **kwargs,
         )

@@ -168,4 +168,7 @@ def test_two_processes_find_and_count_what_one_does(fitted, tmp_path):
     for name in ("predictions.json", "images.json"):
         alone, shared = (json.loads(next((tmp_path / f"predict-{n}").rglob(name)).read_text()) for n in (1, 2))
         assert alone == shared
-    assert [len(list((tmp_path / f"predict-{n}").rglob("*.jpg"))) for n in (1, 2)] == [7, 7]
+    for n in (1, 2):
+        (directory,) = (path.parent for path in (tmp_path / f"predict-{n}").rglob("config.yaml"))
+        pictures = sorted((tmp_path / f"predict-{n}").rglob("*.jpg"))
+        assert pictures == [directory / f"pictures/{index:06d}.jpg" for index in range(7)]

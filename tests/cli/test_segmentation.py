@@ -130,6 +130,10 @@ def test_two_processes_find_and_count_what_one_does(fitted, tmp_path):
     )
     figures = [next((tmp_path / f"test-{n}").rglob("metrics.csv")).read_text() for n in (1, 2)]
     assert figures[0] == figures[1]
-    alone, shared = (sorted((tmp_path / f"predict-{n}").rglob("masks/*.png")) for n in (1, 2))
-    assert [path.name for path in alone] == [path.name for path in shared]
+    alone, shared = (sorted((tmp_path / f"predict-{n}").rglob("*.png")) for n in (1, 2))
+    for n, masks in ((1, alone), (2, shared)):
+        (directory,) = (path.parent for path in (tmp_path / f"predict-{n}").rglob("config.yaml"))
+        assert masks == [directory / f"masks/{index:06d}.png" for index in range(7)]
+        pictures = sorted((tmp_path / f"predict-{n}").rglob("*.jpg"))
+        assert pictures == [directory / f"pictures/{index:06d}.jpg" for index in range(7)]
     assert all(one.read_bytes() == other.read_bytes() for one, other in zip(alone, shared, strict=True))

@@ -4,6 +4,8 @@ import pytest
 import torch
 import yaml
 
+from cnnbench import create_model
+
 LENET5 = ("--model.name", "lenet5", "--trainer.max_epochs", 2, "--trainer.check_val_every_n_epoch", 1)
 LAST_STAGE = {"c5", "head.pre_logits.fc"}
 TRAINED = {  # in the second epoch, besides the classifier
@@ -45,3 +47,15 @@ def test_a_recipe_trains_its_part_of_a_former_run(pretrained, command, configs, 
 def test_without_weights_it_warns(command, configs, caplog):
     command("fit", "--config", configs / "transfer/last_stages.yaml", *LENET5, "--trainer.callbacks.stages", 1)
     assert "Finetuning begins from random weights of lenet5" in caplog.text
+
+
+def test_a_run_goes_on_and_is_evaluated_without_the_file_that_it_began_from(command, configs, tmp_path):
+    file = tmp_path / "start.pth"
+    torch.save(create_model("lenet5", num_classes=10, in_chans=1).state_dict(), file)
+    short = ("--trainer.limit_train_batches", 2, "--model.weights", file, "--trainer.max_epochs", 1)
+    run = command("fit", "--config", configs / "lenet5.yaml", *short)
+    file.unlink()
+    last = run.best.with_name("last.ckpt")
+    command("validate", "--config", run.config, "--ckpt_path", last)
+    command("fit", "--config", run.config, "--ckpt_path", last, "--trainer.max_epochs", 2)
+    assert torch.load(last, weights_only=True)["global_step"] == 4

@@ -125,6 +125,7 @@ class RunCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Create the Trainer with the run's directory, loggers, checkpoints and progress."""
         settings = self._get(self.config_init, "trainer")
+        self.model.continues = bool(self.config[self.command].get("ckpt_path"))
         self._root = Path(settings["default_root_dir"])
         name = recipe_name(self._recipe(), self._root, self.model.hparams.name)
         continued = None if self.resume is None else self.resume.directory

@@ -80,6 +80,7 @@ def create_detector(
     num_classes: int | None = None,
     in_chans: int = 3,
     pretrained: bool = False,
+    as_published: bool | None = None,
     pretrained_backbone: bool = False,
     weights: str | Path | None = None,
     class_names: Sequence[str] | None = None,
@@ -94,7 +95,9 @@ def create_detector(
         backbone_source: Who wrote that: "cnnbench" or "timm".
         num_classes: Classes of objects, without the background; None: those of the published weights.
         in_chans: Channels of the images.
-        pretrained: Load the published weights; BatchNorm is frozen then, and the first two stages are.
+        pretrained: Load the published weights.
+        as_published: Freeze BatchNorm and the first two stages, as they were for the published weights; None: where
+            those are loaded.
         pretrained_backbone: Load the classifier's published weights.
         weights: Load these instead: a file of weights, or a checkpoint of a run.
         class_names: Names of the classes, for `weights`: predictors that a run trained for others start anew.
@@ -108,11 +111,12 @@ def create_detector(
     """
     info = detector_info(name)
     num_classes = _classes(info, num_classes)
-    _refuse_wrong(info, source, backbone, pretrained, weights)
+    _refuse_wrong(info, source, backbone, pretrained, as_published, weights)
     kwargs = {key: value for key, value in kwargs.items() if value is not None}
     refuse_unknown(name, info.network, kwargs, besides=BACKBONE_ARGUMENTS, withheld=("backbone", "num_classes"))
     given = {key: kwargs.pop(key) for key in BACKBONE_ARGUMENTS & kwargs.keys()}
-    options = {**info.backbone, **(FROZEN if pretrained else {}), **given}
+    frozen = pretrained if as_published is None else as_published
+    options = {**info.backbone, **(FROZEN if frozen else {}), **given}
     if source == "torchvision" and info.published is not None:
         _refuse_for_torchvision(name, in_chans, pretrained_backbone, given)
         options.pop("strides", None)  # those of its pyramid
@@ -145,14 +149,16 @@ def _classes(info: DetectorInfo, num_classes: int | None) -> int:
     return num_classes
 
 
-def _refuse_wrong(info: DetectorInfo, source: str, backbone: str | None, pretrained: bool, weights: Any) -> None:
+def _refuse_wrong(
+    info: DetectorInfo, source: str, backbone: str | None, pretrained: bool, as_published: bool | None, weights: Any
+) -> None:
     if source not in SOURCES:
         raise UserError(f"unknown source {source!r} of a detector{did_you_mean(source, SOURCES)}")
     if source == "torchvision" and info.reference is None:
         raise UserError(f"torchvision has no {info.name}: leave source out")
-    if info.published is not None and backbone not in (None, info.published.backbone):
+    if info.published is not None and backbone is not None and backbone.partition(".")[0] != info.published.backbone:
         raise UserError(f"the backbone of {info.name} is {info.published.backbone}, not {backbone}")
-    if pretrained and info.published is None:
+    if (pretrained or as_published) and info.published is None:
         raise UserError(f"{info.name} has no published weights; pretrained_backbone loads those of its backbone")
     if pretrained and weights is not None:
         raise UserError(f"{info.name}: weights and pretrained exclude each other")

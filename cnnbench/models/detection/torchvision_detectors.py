@@ -20,7 +20,7 @@ from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d, MultiScale
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from cnnbench.models.detection.backbone import Backbone
-from cnnbench.models.detection.detector import Detections, Target, checked_targets, extents_of
+from cnnbench.models.detection.detector import Detections, Size, Target, checked_targets, extents_of
 from cnnbench.models.detection.fpn import ConvLevels, MaxPoolLevel
 
 WIDTH = 256  # of torchvision's own pyramids
@@ -124,10 +124,22 @@ class TorchvisionFasterRCNN(FasterRCNN):
             wanted = [{"boxes": target["boxes"], "labels": target["labels"] + 1} for target in checked]
         features = self.backbone(images)
         proposals, of_proposals = self.rpn(batch, features, wanted)
-        found, losses = self.roi_heads(features, proposals, batch.image_sizes, wanted)
+        canvas = tuple(images.shape[-2:])  # what the maps' scales are told by, where an image may be smaller
+        self.roi_heads.box_roi_pool.scales = None  # else they would be those of the first batch for ever
         if self.training:
+            _, losses = self.roi_heads(features, proposals, [canvas] * len(images), wanted)
             return {**losses, **of_proposals}
-        return [{**of_image, "labels": of_image["labels"] - 1} for of_image in found]
+        return self._detected(features, proposals, canvas, batch.image_sizes)
+
+    def _detected(
+        self, features: dict[str, Tensor], proposals: list[Tensor], canvas: Size, extents: list[Size]
+    ) -> list[Detections]:
+        heads = self.roi_heads
+        logits, offsets = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, [canvas])))
+        found = heads.postprocess_detections(logits, offsets, proposals, extents)
+        names = ("boxes", "scores", "labels")
+        of_images = (dict(zip(names, of_image, strict=True)) for of_image in zip(*found, strict=True))
+        return [{**of_image, "labels": of_image["labels"] - 1} for of_image in of_images]
 
     def _answer(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
         logits, offsets = self.rpn.head(list(features.values()))

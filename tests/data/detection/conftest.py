@@ -3,19 +3,13 @@
 import json
 
 import pytest
-from tiny_sets import IMAGES, coco_json, picture, voc_xml
+from tiny_sets import IMAGES, picture, voc_xml, write_coco
 
 
 @pytest.fixture
 def coco(tmp_path):
     """The root of a set whose `val` has the images of its `train`."""
-    root = tmp_path / "coco"
-    (root / "annotations").mkdir(parents=True)
-    for split in ("train", "val"):
-        for id, width, height, objects in IMAGES:
-            picture(root / f"{split}2017/{id:012}.jpg", width, height, [one[:5] for one in objects])
-        (root / f"annotations/instances_{split}2017.json").write_text(json.dumps(coco_json(IMAGES)))
-    return root
+    return write_coco(tmp_path / "coco")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Tiny sets of solid boxes, in the formats of COCO and VOC."""
 
+import json
 from xml.etree import ElementTree
 
 from PIL import Image, ImageDraw
@@ -49,6 +50,16 @@ def coco_json(images):
         "annotations": annotations,
         "categories": [{"id": id, "name": name} for id, name in CATEGORIES.items()],
     }
+
+
+def write_coco(root):
+    """Write COCO 2017 of these images, for training and validation the same; return the root."""
+    (root / "annotations").mkdir(parents=True)
+    for split in ("train", "val"):
+        for id, width, height, objects in IMAGES:
+            picture(root / f"{split}2017/{id:012}.jpg", width, height, [one[:5] for one in objects])
+        (root / f"annotations/instances_{split}2017.json").write_text(json.dumps(coco_json(IMAGES)))
+    return root
 
 
 def voc_xml(name, width, height, objects):

@@ -171,6 +171,11 @@ def test_a_head_of_several_widths_and_of_one_map():
     assert [tuple(x.shape[1:3]) for x in alone.head(alone.backbone(images()))] == [(2, 2)]
 
 
+def test_which_weights_a_backbone_has_does_not_make_it_another():
+    with torch.device("meta"):
+        create_detector("fasterrcnn_resnet50_fpn", backbone="resnet50.tv_in1k")
+
+
 def test_frozen_norms_and_stages_stay_what_they_are():
     detector = build("faster_rcnn", frozen_norm=True, frozen_stages=2)
     before = {key: value.clone() for key, value in detector.state_dict().items()}

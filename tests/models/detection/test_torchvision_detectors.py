@@ -1,17 +1,17 @@
 """Ours against torchvision's in float64 with random weights: losses, gradients, detections, and each part by itself."""
 
 import copy
-import re
 
 import pytest
 import torch
+from published_files import as_of_2020, write_published
 from torchvision.models.detection import _utils, fasterrcnn_resnet50_fpn, retinanet_resnet50_fpn
 from torchvision.models.detection.anchor_utils import AnchorGenerator as TheirAnchors
 from torchvision.models.detection.image_list import ImageList
 
 from cnnbench.compare.prepare import randomise
 from cnnbench.layers.boxes import decode_boxes, encode_boxes, pairwise_iou
-from cnnbench.models.detection import anchors, create_detector, detector_info, matching
+from cnnbench.models.detection import anchors, create_detector, matching
 
 SMALL = {
     "faster_rcnn": {"anchor_sizes": [[8], [16], [32], [48], [64]], "representation_size": 32, "canonical_size": 56},
@@ -82,6 +82,22 @@ def test_losses_gradients_and_detections_are_torchvisions(name):
         assert_equal(mine, other)
         assert mine["boxes"][:, 2].max() <= 128 and (mine["scores"].diff() <= 0).all()
     assert found[0][1]["boxes"][:, 2].max() <= 100 and found[0][1]["boxes"][:, 3].max() <= 70
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_narrow_image_on_a_letterbox_is_seen_as_torchvision_sees_it(name):
+    """Whatever the first images were: the scales of the maps are those of the canvas."""
+    ours, theirs = pair(name)
+    for height, width, sizes in ((128, 128, [[64, 128]]), (8, 8, [[8, 8]]), (128, 128, [[40, 128]])):
+        images, sizes = torch.randn(1, 3, height, width, dtype=torch.float64), torch.tensor(sizes)
+        with torch.no_grad():
+            found = [network.eval()(images, sizes=sizes)[0] for network in (ours, theirs)]
+        assert_equal(*found)
+        assert height == 8 or len(found[0]["boxes"]) > 5
+    targets = [{"boxes": _BOXES[:2] / 3, "labels": torch.tensor([0, 2])}]
+    mine, other = (trained(network, images, targets, sizes) for network in (ours, theirs))
+    assert_equal(mine[0], other[0])
+    assert_equal(mine[1], other[1])
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -198,18 +214,6 @@ def test_a_planted_mistake_shows(name, mistake, right):
 # ---------------------------------------------------------------------- weights, and torchvision's from end to end
 
 
-def as_of_2020(state):
-    """The names of the published files, which torchvision itself still reads."""
-    renamed = {}
-    for key, value in state.items():
-        key = re.sub(r"(inner_blocks|layer_blocks)\.(\d)\.0\.", r"\1.\2.", key)
-        key = re.sub(r"rpn\.head\.conv\.0\.0\.", "rpn.head.conv.", key)
-        key = re.sub(r"(_head\.conv)\.(\d)\.0\.", lambda found: f"{found[1]}.{2 * int(found[2])}.", key)
-        if not key.endswith("num_batches_tracked"):
-            renamed[key] = value
-    return renamed
-
-
 @pytest.mark.parametrize("name", SMALL)
 def test_files_under_the_names_of_2020_load(name, tmp_path):
     theirs = create_detector(name, source="torchvision", **COMMON, **SMALL[name])
@@ -241,9 +245,7 @@ def test_published_weights_give_what_torchvisions_own_detector_gives(name, tmp_p
     state = WHOLE[name](weights=None, weights_backbone=None).state_dict()
     randomise(state, seed=0)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    file = tmp_path / "hub/checkpoints" / detector_info(name).published.url.rpartition("/")[2]
-    file.parent.mkdir(parents=True)
-    torch.save(as_of_2020(state), file)
+    write_published(tmp_path, name, state)
     as_it_is = {"min_size": 128, "max_size": 128, "image_mean": [0.0] * 3, "image_std": [1.0] * 3}
     theirs = (
         WHOLE[name](weights="COCO_V1", detections_per_img=100, **as_it_is)
