@@ -1,12 +1,14 @@
 """Which detectors there are, and the detector behind a name, a source and a backbone."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from cnnbench.errors import UserError, did_you_mean
@@ -16,6 +18,8 @@ from cnnbench.models.detection.published import FROZEN, Published, in_todays_for
 from cnnbench.models.detection.torchvision_detectors import torchvision_backbone
 from cnnbench.models.registry import Paper
 from cnnbench.models.weights import load_weights
+
+_log = logging.getLogger(__name__)
 
 BACKBONE = "resnet50"
 SOURCES = ("cnnbench", "torchvision")
@@ -99,7 +103,8 @@ def create_detector(
         as_published: Freeze BatchNorm and the first two stages, as they were for the published weights; None: where
             those are loaded.
         pretrained_backbone: Load the classifier's published weights.
-        weights: Load these instead: a file of weights, or a checkpoint of a run.
+        weights: Load these instead: a file of weights, or a checkpoint of a run. Anchors that were given are kept where
+            the file has others, as a number of classes is, which is logged as a warning.
         class_names: Names of the classes, for `weights`: predictors that a run trained for others start anew.
         kwargs: Arguments of the detector and of `create_backbone`; None stands for the default.
 
@@ -127,8 +132,20 @@ def create_detector(
         maps = create_backbone(beneath, **options)
     network = _built(info, source, maps, num_classes, kwargs)
     if pretrained or weights is not None:
-        load_weights(network, info.published.file() if pretrained else weights, in_todays_form, class_names)
+        _load(network, info.published.file() if pretrained else weights, class_names, kwargs)
     return network
+
+
+def _load(network: nn.Module, path: str | Path, class_names: Sequence[str] | None, given: Iterable[str]) -> None:
+    """Load weights; buffers that are arguments, such as anchors, stay what was given."""
+    kept = {name: buffer.clone() for name, buffer in network.named_buffers() if name in given}
+    load_weights(network, path, in_todays_form, class_names)
+    for name, own in kept.items():
+        buffer = network.get_buffer(name)
+        if not torch.equal(buffer, own):
+            theirs, ours = (value.flatten(0, -2).tolist() for value in (buffer, own))
+            _log.warning("%s: its %s %s give way to those asked for, %s", path, name, theirs, ours)
+            buffer.copy_(own)
 
 
 def backbone_of(name: str) -> str:

@@ -117,6 +117,16 @@ def test_wrong_anchors_are_named(anchors, message):
         create_detector("yolo", backbone="resnet18", num_classes=3, anchors=anchors)
 
 
+def test_anchors_that_are_given_stay_where_weights_have_others_and_both_are_named(tmp_path, caplog):
+    torch.save(yolo().state_dict(), tmp_path / "yolo.pth")
+    options = {"backbone": "resnet18", "num_classes": 3, "fpn_channels": 16, "weights": tmp_path / "yolo.pth"}
+    given = [[9, 9], [20, 20], [40, 40]]
+    assert create_detector("yolo", anchors=ANCHORS, **options).anchors.tolist() == [[[8, 8]], [[16, 16]], [[32, 32]]]
+    assert not caplog.text
+    assert create_detector("yolo", anchors=given, **options).anchors.flatten(0, 1).tolist() == given
+    assert "anchors [[8.0, 8.0], [16.0, 16.0], [32.0, 32.0]] give way to those asked for, [[9.0, 9.0]" in caplog.text
+
+
 def test_anchors_cannot_be_clustered_from_too_little():
     with pytest.raises(UserError, match="3 anchors cannot be clustered from boxes of 2 different sizes"):
         cluster_anchors(torch.tensor([[1.0, 2], [1, 2], [3, 4]]), 3)
