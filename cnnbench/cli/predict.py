@@ -73,6 +73,8 @@ class PredictCLI(EvaluationCLI):
             tasks = either([task.__name__ for task, other in _OUTPUTS.items() if name in other.options])
             raise UserError(f"--{name} is for {tasks}, not for {type(self.model).__name__}")
         at_least("pictures", asked.get("pictures", 0), 0)
+        if not 0 <= asked.get("threshold", 0) <= 1:
+            raise UserError(f"threshold is {asked['threshold']}: a score is between 0 and 1")
         self.written = output.name
         return [output.writer(self.directory, **asked)]
 

@@ -18,7 +18,7 @@ Batch = dict[str, Tensor]
 
 
 class ImageDataModule(LightningDataModule):
-    """Images with one label each.
+    """Images, with one label each unless a subclass tells what else is known of them.
 
     A batch is a dict of `image` (B, C, H, W), `label` int64 (B,) and `index` int64 (B,), the place in the
     split's dataset; batches of images without labels have no `label`. Images are uint8 until they are on the

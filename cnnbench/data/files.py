@@ -110,6 +110,8 @@ class AnnotatedFilesDataModule(FilesDataModule):
 
     def checked(self, split: str) -> Files:
         """Read a split to train or evaluate on, and refuse an empty one."""
+        if split == "test" and not self.has_test:
+            raise UserError(f"{self.root} has no test set; validate evaluates on the one of validation")
         return self._not_empty(split)
 
     def images_to_predict(self) -> Files:
@@ -127,6 +129,7 @@ class AnnotatedFilesDataModule(FilesDataModule):
     def setup(self, stage: str = "fit") -> None:
         """Read what the stage needs, and take the normalisation that was not asked for from the model."""
         self.settle()
+        stage = getattr(stage, "value", stage)  # Lightning's is an enumeration
         for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (stage,)):
             if split not in self._splits:
                 self._splits[split] = self.images_to_predict() if split == "predict" else self.checked(split)

@@ -152,6 +152,11 @@ def test_boxes_are_not_drawn_for_a_classifier(trained, mistake):
     assert "--pictures is for DetectionTask" in mistake("predict", "--ckpt_path", run.checkpoint, "--pictures", 3)
 
 
+def test_a_threshold_that_no_score_has_is_named(fitted, mistake):
+    message = mistake("predict", "--ckpt_path", fitted.best, "--threshold", 7)
+    assert "threshold is 7.0: a score is between 0 and 1" in message
+
+
 @pytest.mark.slow
 def test_two_processes_find_and_count_what_one_does(fitted, tmp_path):
     """7 images in batches of 4: one process has 4 of them, the other 3."""

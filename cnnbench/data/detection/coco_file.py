@@ -48,6 +48,12 @@ _OF_ANNOTATION_AT_WILL: _Fields = {
 }
 
 
+def _undated(file: Path) -> str:
+    """Return what to set where a set's name has no year, or nothing."""
+    name = f"{file.stem.rstrip('0123456789')}.json"
+    return f"set year to '' for {name}" if name != file.name and file.with_name(name).is_file() else ""
+
+
 def parsed(file: Path, folder: Path) -> CocoDetection:
     """Read an annotation file as torchvision does.
 
@@ -56,7 +62,9 @@ def parsed(file: Path, folder: Path) -> CocoDetection:
     """
     for path, is_there in ((file, file.is_file()), (folder, folder.is_dir())):
         if not is_there:
-            raise UserError(f"no {path}: COCO is a folder with train2017/, val2017/ and annotations/ in it")
+            raise UserError(
+                f"no {path}: {_undated(file) or 'COCO is a folder with train2017/, val2017/ and annotations/'}"
+            )
     from faster_coco_eval import init_as_pycocotools
 
     init_as_pycocotools()  # which torchvision reads COCO by

@@ -130,7 +130,9 @@ def read_mask(path: Path, class_of_id: Mapping[int, int]) -> Tensor:
     with image_file(path) as image:
         mode, ids = image.mode, np.asarray(image).astype(np.int64)
     if mode not in _MODES:
-        raise MaskFileError(f"{path} is in {mode}, a mask has one class id a pixel; to convert it: {_TO_INDICES}")
+        grey = ids.ndim == 3 and bool((ids[..., :3] == ids[..., :1]).all())
+        how = "mask.getchannel(0), since its channels are equal" if grey else _TO_INDICES
+        raise MaskFileError(f"{path} is in {mode}, a mask has one class id a pixel; to convert it: {how}")
     classes = np.full(max(max(class_of_id), int(ids.max()), 0) + 1, -1, np.int64)
     classes[list(class_of_id)] = list(class_of_id.values())
     found = classes[ids] if ids.min() >= 0 else np.full_like(ids, -1)
@@ -139,9 +141,10 @@ def read_mask(path: Path, class_of_id: Mapping[int, int]) -> Tensor:
         more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         own = sorted(set(class_of_id) - {IGNORED})
         besides = f", and {IGNORED} for pixels that do not count" if IGNORED in class_of_id else ""
+        lossy = "; JPEG changes ids: save masks as PNG" if path.suffix.lower() in (".jpg", ".jpeg") else ""
         raise MaskFileError(
             f"{path} has the id{'s' * (len(wrong) > 1)} {', '.join(map(str, wrong[:_NAMED]))}{more}: "
-            f"there are the classes {own[0]} to {own[-1]}{besides}"
+            f"there are the classes {own[0]} to {own[-1]}{besides}{lossy}"
         )
     return torch.from_numpy(found.astype(np.uint8))
 
@@ -159,13 +162,14 @@ def check_size(image: Path, image_size: tuple[int, int], mask: Path, mask_size: 
         raise MaskFileError(f"{mask} has {sizes[0]} pixels, its image {image} has {sizes[1]}")
 
 
-def mismatch(image: Path, mask: Path, class_of_id: Mapping[int, int]) -> str | None:
-    """Return what is wrong with a pair, or None."""
+def look_at(image: Path, mask: Path, class_of_id: Mapping[int, int]) -> tuple[str | None, frozenset[int]]:
+    """Return what is wrong with a pair, or None, and the classes of its pixels."""
     try:
         with image_file(image) as file:
             width, height = upright_size(file)
         check_pixels(image, (height, width))
-        check_size(image, (height, width), mask, tuple(read_mask(mask, class_of_id).shape))
+        classes = read_mask(mask, class_of_id)
+        check_size(image, (height, width), mask, tuple(classes.shape))
     except ImageFileError as error:
-        return str(error)
-    return None
+        return str(error), frozenset()
+    return None, frozenset(classes.unique().tolist())

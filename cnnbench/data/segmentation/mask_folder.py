@@ -1,6 +1,6 @@
 """Images of one's own, and a mask for each."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -9,8 +9,9 @@ from cnnbench.data import checks
 from cnnbench.data.file_index import find_images
 from cnnbench.data.files import cores
 from cnnbench.data.segmentation.augment import SegmentationAugmentation
+from cnnbench.data.segmentation.base import IGNORED
 from cnnbench.data.segmentation.files import VARIED, MaskFilesDataModule, Pairs
-from cnnbench.data.segmentation.mask_files import mismatch
+from cnnbench.data.segmentation.mask_files import look_at
 from cnnbench.errors import UserError
 
 _NAMED = 10  # mismatches that a message has at most
@@ -84,7 +85,7 @@ class MaskFolderDataModule(MaskFilesDataModule):
             return self._pairs(folder)
         whole = self.root / "train" if (self.root / "train/masks").is_dir() else self.root
         if self.val_fraction is None:
-            raise UserError(f"no {folder / 'masks'}: add it, or set val_fraction")
+            raise UserError(f"no {folder / 'masks'}: add it, or set val_fraction, the part of {whole} to validate on")
         return self._pairs(whole).held_out(self.val_fraction)[split == "val"]
 
     def _pairs(self, folder: Path) -> Pairs:
@@ -101,11 +102,16 @@ class MaskFolderDataModule(MaskFilesDataModule):
         wanted = {f"{name}{self.mask_suffix}": path for name, path in images.items()}
         lonely = [f"{path} has no mask" for name, path in wanted.items() if name not in masks]
         lonely += [f"{path} has no image" for name, path in masks.items() if name not in wanted]
-        _refuse(folder, lonely)
+        _refuse(folder, lonely, _suffix_hint(images, masks))
         pairs = Pairs(list(wanted.values()), [masks[name] for name in wanted])
         with ThreadPoolExecutor(cores()) as pool:
-            found = pool.map(mismatch, pairs.files, pairs.masks, repeat(self.class_of_id))
-            _refuse(folder, [problem for problem in found if problem])
+            found = list(pool.map(look_at, pairs.files, pairs.masks, repeat(self.class_of_id)))
+        _refuse(folder, [problem for problem, _ in found if problem])
+        if frozenset().union(*(classes for _, classes in found)) == {0, IGNORED} and self.num_classes > 1:
+            raise UserError(
+                f"{folder / 'masks'}: no pixel is of another class than {self.class_names[0]}, and {IGNORED} is for "
+                f"pixels that do not count; if it is {self.class_names[1]} here, write 1, such as (np.asarray(mask) > 0) * 1"
+            )
         return pairs
 
     def images_to_predict(self) -> Pairs:
@@ -129,7 +135,15 @@ def _by_name(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _refuse(folder: Path, problems: Sequence[str]) -> None:
+def _suffix_hint(images: Collection[str], masks: Collection[str]) -> str:
+    """Return what to set if all masks are called as their images, but for one and the same ending."""
+    first = next(iter(images), "")
+    endings = (mask.removeprefix(first) for mask in masks if mask.startswith(first))
+    ending = next((ending for ending in endings if {f"{image}{ending}" for image in images} == {*masks}), None)
+    return f"; set mask_suffix to {ending}" if images and ending else ""
+
+
+def _refuse(folder: Path, problems: Sequence[str], hint: str = "") -> None:
     if problems:
         more = [f"and {len(problems) - _NAMED:,} more"] if len(problems) > _NAMED else []
-        raise UserError(f"{folder}: {'; '.join([*problems[:_NAMED], *more])}")
+        raise UserError(f"{folder}: {'; '.join([*problems[:_NAMED], *more])}{hint}")

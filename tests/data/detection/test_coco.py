@@ -7,6 +7,7 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as F
 from faster_coco_eval import COCO
+from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from tiny_sets import IMAGES, coco_json, picture
 from torch._utils import ExceptionWrapper
@@ -264,6 +265,25 @@ def test_a_file_that_is_none_is_named(coco):
     file.unlink()
     with pytest.raises(UserError, match=f"no {file}"):
         ready(coco)
+
+
+def test_sets_without_a_year_and_a_test_set_that_is_not_there_are_named(coco):
+    for path in (*coco.glob("*2017"), *coco.glob("annotations/*2017.json")):
+        path.rename(path.with_name(path.name.replace("2017", "")))
+    with pytest.raises(UserError, match=r"set year to .. for instances_train\.json"):
+        ready(coco)
+    data = ready(coco, year="")
+    assert len(data.datasets["train"]) == 4
+    with pytest.raises(UserError, match="coco has no test set; validate evaluates on the one of validation"):
+        data.setup(TrainerFn.TESTING)
+
+
+def test_a_test_set_is_read_where_there_is_one(coco):
+    (coco / "annotations/instances_val2017.json").rename(coco / "annotations/instances_test2017.json")
+    (coco / "val2017").rename(coco / "test2017")
+    data = COCODataModule(str(coco), num_workers=0, image_size=64)
+    data.setup(TrainerFn.TESTING)
+    assert len(data.datasets["test"]) == len(IMAGES)
 
 
 def test_an_image_of_another_size_than_annotated_is_named(coco):

@@ -177,6 +177,25 @@ MISTAKES = {
         lambda root: edit(root, "one", lambda ids: COLOURS[ids]),
         r"one.png is in RGB, a mask has one class id .*argmax",
     ),
+    "grey": (
+        lambda root: edit(root, "one", lambda ids: np.repeat(ids[..., None], 3, axis=2)),
+        r"one.png is in RGB, .* mask.getchannel\(0\), since its channels are equal",
+    ),
+    "lossy": (
+        lambda root: (
+            (root / "train/masks/one.png").rename(root / "train/masks/one.jpg")
+            and save(root / "train/masks/one.jpg", np.full((40, 60), 7, np.uint8))
+        ),
+        "one.jpg has the id.*JPEG changes ids: save masks as PNG",
+    ),
+    "binary": (
+        lambda root: [edit(root, name, lambda ids: (ids > 0) * np.uint8(255)) for name in SIZES],
+        f"no pixel is of another class than {NAMES[0]}, and 255 .* do not count; if it is {NAMES[1]} here, write 1",
+    ),
+    "suffix": (
+        lambda root: [file.rename(file.with_stem(f"{file.stem}_mask")) for file in (root / "train/masks").iterdir()],
+        "has no mask; .*; set mask_suffix to _mask",
+    ),
     "mask": (lambda root: (root / "train/masks/one.png").unlink(), "images/one.png has no mask"),
     "image": (lambda root: (root / "train/images/one.png").unlink(), "masks/one.png has no image"),
     "pixel": (
