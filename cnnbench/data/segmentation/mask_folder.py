@@ -110,7 +110,7 @@ class MaskFolderDataModule(MaskFilesDataModule):
         if frozenset().union(*(classes for _, classes in found)) == {0, IGNORED} and self.num_classes > 1:
             raise UserError(
                 f"{folder / 'masks'}: no pixel is of another class than {self.class_names[0]}, and {IGNORED} is for "
-                f"pixels that do not count; if it is {self.class_names[1]} here, write 1, such as (np.asarray(mask) > 0) * 1"
+                f"pixels that do not count; if it is {self.class_names[1]} here, write 1: (np.asarray(mask) > 0) * 1"
             )
         return pairs
 
