@@ -23,7 +23,7 @@ OPTIONS = {
     "--model ClasificationTask": "model: no class 'ClasificationTask'; did you mean 'ClassificationTask'",
     "--model nosuch.module.Task": "model: no class 'nosuch.module.Task'; there is 'ClassificationTask'",
     "--data mnist": "data: no class 'mnist'; did you mean 'MNISTDataModule'?",
-    "--data lightning.pytorch.Trainer": "data: no class 'lightning.pytorch.Trainer'; there is",
+    "--data lightning.pytorch.Trainer": "data: no class 'lightning.pytorch.Trainer'",
     "--data.root x": "unknown key 'data.root': DigitsDataModule has none, ImageFolderDataModule",
     "--data.batch_size many": "data.batch_size is 'many', but must be int",
     "--data.batch_size 0": "batch_size is 0: it must be at least 1",
