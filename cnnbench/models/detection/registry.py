@@ -138,7 +138,8 @@ def create_detector(
 
 def _load(network: nn.Module, path: str | Path, class_names: Sequence[str] | None, given: Iterable[str]) -> None:
     """Load weights; buffers that are arguments, such as anchors, stay what was given."""
-    kept = {name: buffer.clone() for name, buffer in network.named_buffers() if name in given}
+    buffers = {name: buffer for name, buffer in network.named_buffers() if name in given}
+    kept = {name: buffer.clone() for name, buffer in buffers.items() if not buffer.isnan().any()}  # NaN: not known yet
     load_weights(network, path, in_todays_form, class_names)
     for name, own in kept.items():
         buffer = network.get_buffer(name)

@@ -122,6 +122,7 @@ def test_anchors_that_are_given_stay_where_weights_have_others_and_both_are_name
     options = {"backbone": "resnet18", "num_classes": 3, "fpn_channels": 16, "weights": tmp_path / "yolo.pth"}
     given = [[9, 9], [20, 20], [40, 40]]
     assert create_detector("yolo", anchors=ANCHORS, **options).anchors.tolist() == [[[8, 8]], [[16, 16]], [[32, 32]]]
+    assert create_detector("yolo", anchors=3, **options).anchors.tolist() == [[[8, 8]], [[16, 16]], [[32, 32]]]
     assert not caplog.text
     assert create_detector("yolo", anchors=given, **options).anchors.flatten(0, 1).tolist() == given
     assert "anchors [[8.0, 8.0], [16.0, 16.0], [32.0, 32.0]] give way to those asked for, [[9.0, 9.0]" in caplog.text
