@@ -11,7 +11,7 @@ from cnnbench.callbacks.multi_task_predictions import MultiTaskWriter
 from cnnbench.callbacks.predictions import PredictionWriter
 from cnnbench.cli.common.trainer import EvaluationCLI
 from cnnbench.data import ImageFolderDataModule
-from cnnbench.data.checks import at_least
+from cnnbench.data.checks import at_least, probability
 from cnnbench.errors import UserError, either
 from cnnbench.tasks import ClassificationTask, DetectionTask, MultiTaskTask, SegmentationTask
 from cnnbench.tasks.recipe.parser import Parser
@@ -73,8 +73,7 @@ class PredictCLI(EvaluationCLI):
             tasks = either([task.__name__ for task, other in _OUTPUTS.items() if name in other.options])
             raise UserError(f"--{name} is for {tasks}, not for {type(self.model).__name__}")
         at_least("pictures", asked.get("pictures", 0), 0)
-        if not 0 <= asked.get("threshold", 0) <= 1:
-            raise UserError(f"threshold is {asked['threshold']}: a score is between 0 and 1")
+        probability("threshold", asked.get("threshold", 0))
         self.written = output.name
         return [output.writer(self.directory, **asked)]
 

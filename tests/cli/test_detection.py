@@ -154,7 +154,7 @@ def test_boxes_are_not_drawn_for_a_classifier(trained, mistake):
 
 def test_a_threshold_that_no_score_has_is_named(fitted, mistake):
     message = mistake("predict", "--ckpt_path", fitted.best, "--threshold", 7)
-    assert "threshold is 7.0: a score is between 0 and 1" in message
+    assert "threshold is 7.0: a probability is between 0 and 1" in message
 
 
 @pytest.mark.slow
