@@ -5,13 +5,15 @@
 Both train the same network on the same batches of the same data module, on one core. The task runs under the
 Trainer with everything that `fit` attaches: metrics, `metrics.csv` every 50 steps, progress, checkpoints, the watch
 over losses that are not finite. The loop does forward, loss, backward and update, and reads the loss every 50 steps.
-The two take turns, 50 steps each, so that whatever else the machine does meets both; a turn is timed in processor
-time. The median difference a step is printed with its bootstrap 95 % interval; beside it that of a LightningModule
-which does nothing but the loop's own work, in Lightning's own loop in place of `fit`'s lean one, and that of the loop
-against itself: the resolution of this machine.
+The two take turns of 5 steps, so that whatever else the machine does meets both; they are timed in processor time,
+and ten turns, in which both have logged once, are one measurement. The median difference a step is printed with its
+bootstrap 95 % interval, and as a share of the loop's step; beside it that of a LightningModule which does nothing but
+the loop's own work, in Lightning's own loop in place of `fit`'s lean one, and that of the loop against itself: the
+resolution of this machine.
 """
 
 import argparse
+import copy
 import logging
 import tempfile
 import time
@@ -37,7 +39,8 @@ from cnnbench.tasks.classification import ClassificationTask
 from cnnbench.tasks.lean_loop import use_lean_loop
 from cnnbench.tasks.optim import OptimConfig, create_optimizer, create_scheduler
 
-TURN = 50  # steps; also how often both log
+TURN = 5  # steps
+LOGGING = 50  # steps after which both log: of these is a measurement
 
 
 class _TakeTurns(Callback):
@@ -45,12 +48,14 @@ class _TakeTurns(Callback):
 
     def __init__(self, loop: Iterator[float]) -> None:
         self.loop = loop
-        self.added: list[float] = []  # seconds a turn over the loop's
+        self.turns: list[tuple[float, float]] = []  # seconds of the Trainer's and of the loop's
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.start = time.process_time()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
         if trainer.global_step % TURN == 0:
-            if trainer.global_step > TURN:  # the first warms up
-                self.added.append(time.process_time() - self.start - next(self.loop))
+            self.turns.append((time.process_time() - self.start, next(self.loop)))
             self.start = time.process_time()
 
 
@@ -82,7 +87,7 @@ class _BareModule(LightningModule):
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         loss = F.cross_entropy(self.network(batch["image"]), batch["label"])
-        if self.trainer.global_step % TURN == TURN - 1:
+        if self.trainer.global_step % LOGGING == LOGGING - 1:
             self.log("train/loss", loss)
         return loss
 
@@ -91,7 +96,7 @@ class _BareModule(LightningModule):
 
 
 def ours(data: _RandomImages, steps: int) -> np.ndarray:
-    """Return for each turn how many milliseconds a step of our task under the Trainer takes longer than the loop's."""
+    """Return the milliseconds a step of our task under the Trainer, and of the loop: a row a measurement."""
     with tempfile.TemporaryDirectory() as directory:
         task, checkpoints = _task(), Path(directory, "checkpoints")
         saves = BestCheckpoint(checkpoints, task.monitor, task.monitor_mode), LastCheckpoint(checkpoints / LAST)
@@ -100,7 +105,7 @@ def ours(data: _RandomImages, steps: int) -> np.ndarray:
 
 
 def bare(data: _RandomImages, steps: int) -> np.ndarray:
-    """Return the same of a LightningModule that does the loop's work alone."""
+    """Return those of a LightningModule that does the loop's work alone, and of the loop."""
     return _under_lightning(_BareModule(), data, steps)
 
 
@@ -111,14 +116,13 @@ def _under_lightning(
     *callbacks: Callback,
     prepare: Callable[[Trainer], None] | None = None,
 ) -> np.ndarray:
-    turns = _TakeTurns(by_hand(data, steps))
-    next(turns.loop)
+    turns = _TakeTurns(by_hand(copy.copy(data), steps))  # whose data are not told how far the Trainer is
     with tempfile.TemporaryDirectory() as directory:
         trainer = Trainer(
             accelerator="cpu",
             max_epochs=1,
             limit_val_batches=0,
-            log_every_n_steps=TURN,
+            log_every_n_steps=LOGGING,
             logger=MetricsFile(Path(directory)),
             callbacks=[*callbacks, turns],
             enable_progress_bar=bool(callbacks),
@@ -128,14 +132,17 @@ def _under_lightning(
         if prepare is not None:
             prepare(trainer)
         trainer.fit(module, data)
-    return 1000 * np.array(turns.added) / TURN
+    return _measurements(turns.turns)
 
 
 def control(data: _RandomImages, steps: int) -> np.ndarray:
-    """Return the same of the loop against a second one of its kind."""
-    one, other = by_hand(data, steps), by_hand(data, steps)
-    turns = list(zip(one, other, strict=True))[1:]
-    return 1000 * np.diff(turns)[:, 0] / TURN
+    """Return those of the loop, and of a second one of its kind."""
+    return _measurements(list(zip(by_hand(data, steps), by_hand(data, steps), strict=True)))
+
+
+def _measurements(turns: list[tuple[float, float]]) -> np.ndarray:
+    """Return milliseconds a step (measurements, 2) of the seconds of the turns, without the first, which warms up."""
+    return 1000 * np.array(turns).reshape(-1, LOGGING // TURN, 2).sum(axis=1)[1:] / LOGGING
 
 
 def by_hand(data: _RandomImages, steps: int) -> Iterator[float]:
@@ -153,8 +160,9 @@ def by_hand(data: _RandomImages, steps: int) -> Iterator[float]:
         loss.backward()
         optimizer.step()
         scheduler.step_update(step)
-        if step % TURN == 0:
+        if step % LOGGING == 0:
             log.append(loss.item())
+        if step % TURN == 0:
             yield time.process_time() - start
             start = time.process_time()
 
@@ -167,25 +175,26 @@ def _silent(progress: RunProgress) -> RunProgress:
 def main() -> None:
     """Time, and print what was measured and where."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turns", type=int, default=40, help=f"turns of each side, of {TURN} steps (default: 40)")
+    of_steps = f"measurements, of {LOGGING} steps each (default: 40)"
+    parser.add_argument("--measurements", type=int, default=40, help=of_steps)
     parser.add_argument("--batch-size", type=int, default=64, help="images a batch (default: 64)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore")
-    steps = args.turns * TURN + TURN  # one turn more to warm up
+    steps = (args.measurements + 1) * LOGGING  # the first warms up
     data = _RandomImages(steps, args.batch_size)
-    print(
-        f"torch {torch.__version__}, 1 thread, LeNet-5, {args.turns} turns of {TURN} steps of {args.batch_size} images"
-    )
+    what = f"{args.measurements} x {LOGGING} steps of {args.batch_size} images"
+    print(f"torch {torch.__version__}, 1 thread, LeNet-5, {what}")
     for name, measure in {
         "our task under Lightning": ours,
         "a bare module": bare,
         "the loop (control)": control,
     }.items():
-        added = measure(data, steps)
-        low, high = median_interval(added)
-        print(f"{name}: {np.median(added):+.3f} ms a step over the loop [{low:+.3f}, {high:+.3f}]")
+        theirs, loop = measure(data, steps).T
+        added, (low, high) = np.median(theirs - loop), median_interval(theirs - loop)
+        share = f"{added / np.median(loop):+.1%} of its {np.median(loop):.2f} ms"
+        print(f"{name}: {added:+.3f} ms a step over the loop [{low:+.3f}, {high:+.3f}], {share}")
 
 
 if __name__ == "__main__":

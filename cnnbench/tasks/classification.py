@@ -18,7 +18,7 @@ from cnnbench.tasks.mean_of_samples import SUM_DTYPE, MeanOfSamples
 from cnnbench.tasks.optim import OptimConfig
 from cnnbench.tasks.steps import epochs_of
 
-_COUNTED_TOGETHER = 50  # batches
+_KEPT_BATCHES, _KEPT_LOGITS = 50, 2**20  # until they are counted together
 
 
 class ClassificationTask(Task):
@@ -105,7 +105,7 @@ class ClassificationTask(Task):
         """Create the loss, the metrics of each stage, and the mixing of the batch."""
         self.train_accuracy = MeanOfSamples()
         self._hits, self._counted = torch.zeros((), dtype=torch.long), 0
-        self._guesses: list[tuple[Tensor, Tensor]] = []  # and labels, of batches that are not counted yet
+        self._uncounted: list[tuple[Tensor, Tensor]] = []  # logits and labels of batches
         self.val_metrics = _evaluation_metrics(num_classes)
         self.test_metrics = _evaluation_metrics(num_classes)
         hparams = self.hparams
@@ -129,18 +129,18 @@ class ClassificationTask(Task):
             self.log("train/loss", loss.detach(), sync_dist=True)  # exact: training batches are of equal size
         if not self.is_mixing:  # a mixed image has no single label to count
             # a metric's update in each step costs a sixth of a small network's own; so it has one an epoch
-            self._guesses.append((logits.argmax(dim=1), labels))
-            if len(self._guesses) == _COUNTED_TOGETHER:
+            self._uncounted.append((logits.detach(), labels))
+            if len(self._uncounted) >= min(_KEPT_BATCHES, 1 + _KEPT_LOGITS // logits.numel()):
                 self._count()
         return loss
 
     def _count(self) -> None:
         """Count the hits of the batches since this was called last."""
-        if self._guesses:
-            guessed, labels = map(torch.cat, zip(*self._guesses, strict=True))
-            self._hits += (guessed == labels).sum()
+        if self._uncounted:
+            logits, labels = map(torch.cat, zip(*self._uncounted, strict=True))
+            self._hits += (logits.argmax(dim=1) == labels).sum()
             self._counted += labels.numel()
-            self._guesses = []
+            self._uncounted = []
 
     @property
     def aux_weight(self) -> float:
@@ -168,7 +168,7 @@ class ClassificationTask(Task):
         if ends and self.trainer.progress_bar_callback is not None:
             self.print(f"mixup and CutMix are off from epoch {self.current_epoch + 1} on")
         self._hits, self._counted = torch.zeros((), dtype=torch.long, device=self.device), 0
-        self._guesses = []
+        self._uncounted = []
 
     def running_figures(self) -> dict[str, Tensor]:
         """Return the accuracy over the epoch so far, in this process."""

@@ -9,6 +9,8 @@ the iterator of the loader.
 """
 
 from collections import OrderedDict
+from contextlib import nullcontext
+from functools import partial
 from operator import is_not
 from typing import Any
 
@@ -18,6 +20,7 @@ from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFe
 from lightning.pytorch.loops.optimization.automatic import Closure, ClosureResult, _AutomaticOptimization
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultCollection, _ResultMetric
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -41,6 +44,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
     def __init__(self, trainer: Trainer, min_steps: int | None = None, max_steps: int = -1) -> None:
         super().__init__(trainer, min_steps, max_steps)
         self.automatic_optimization = _LeanOptimization(trainer)
+        self._results = _LeanResults(training=True)
 
     def run(self, data_fetcher: _DataFetcher) -> None:
         """Train on the batches of an epoch."""
@@ -160,6 +164,19 @@ class LeanEpochLoop(_TrainingEpochLoop):
         return super()._should_check_val_fx(data_fetcher)
 
 
+class _LeanResults(_ResultCollection):
+    """What was logged, brought to another device only where that is another one: Lightning copies it at every `log`."""
+
+    def __setitem__(self, key: str, metric: _ResultMetric) -> None:
+        if metric.is_tensor:
+            metric.to = partial(_bring, metric)
+        super().__setitem__(key, metric)
+
+
+def _bring(metric: _ResultMetric, device: torch.device) -> _ResultMetric:
+    return metric if metric.value.device == device else _ResultMetric.to(metric, device)
+
+
 class _LeanOptimization(_AutomaticOptimization):
     """Forward, backward and update of a batch."""
 
@@ -170,38 +187,43 @@ class _LeanOptimization(_AutomaticOptimization):
         hooks, trainer = self.hooks, self.trainer
         if hooks is None or not hooks.are_around_torch_alone or self._skip_backward:
             return super().run(optimizer, batch_idx, kwargs)
-        results: list[ClosureResult] = []
+        outputs: dict[str, Any] = {}
 
         def update_closure() -> Tensor | None:
-            results.append(self._forward_and_backward(optimizer, batch_idx, kwargs))
+            nonlocal outputs
+            with nullcontext() if torch.is_grad_enabled() else torch.enable_grad():  # torch's optimisers have done so
+                outputs = self._forward_and_backward(optimizer, batch_idx, kwargs)
             hooks.of_both("on_before_optimizer_step", optimizer)
-            clip = {name: getattr(trainer, name) for name in ("gradient_clip_val", "gradient_clip_algorithm")}
-            hooks.of_itself("configure_gradient_clipping", optimizer, **clip)
-            return results[-1].loss
+            value, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+            hooks.of_itself(
+                "configure_gradient_clipping", optimizer, gradient_clip_val=value, gradient_clip_algorithm=algorithm
+            )
+            return outputs.get("loss")
 
         if trainer.fit_loop._should_accumulate():
-            results.append(self._forward_and_backward(optimizer, batch_idx, kwargs))
+            outputs = self._forward_and_backward(optimizer, batch_idx, kwargs)
         else:
             self.optim_progress.optimizer.step.increment_ready()
             hooks.under("optimizer_step", optimizer.step, closure=update_closure)
             self.optim_progress.optimizer.step.increment_completed()
-        return {} if results[-1].loss is None else results[-1].asdict()
+        return outputs
 
-    @torch.enable_grad()
-    def _forward_and_backward(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict) -> ClosureResult:
+    def _forward_and_backward(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict) -> dict[str, Any]:
+        """Return what the step puts out, nothing where it has no loss."""
         accumulated = self.trainer.accumulate_grad_batches
         output = self.hooks.under("training_step", self.hooks.training_step, *kwargs.values())
         if isinstance(output, Tensor) and accumulated == 1:
-            result = ClosureResult(output)  # which Lightning divides by 1, there and back
+            loss, outputs = output, {"loss": output.detach()}  # which Lightning divides by 1, there and back
         else:
             result = ClosureResult.from_training_step_output(output, accumulated)
-        if result.closure_loss is None:
+            loss, outputs = result.closure_loss, {} if result.loss is None else result.asdict()
+        if loss is None:
             Closure.warning_cache.warn("`training_step` has returned None: the batch is left out")
         if batch_idx % accumulated == 0:
             self._zero_grad(batch_idx, optimizer)
-        if result.closure_loss is not None:
-            self.hooks.under("backward", self._backward, result.closure_loss)
-        return result
+        if loss is not None:
+            self.hooks.under("backward", self._backward, loss)
+        return outputs
 
     def _zero_grad(self, batch_idx: int, optimizer: Optimizer) -> None:
         progress = self.optim_progress.optimizer.zero_grad

@@ -70,6 +70,7 @@ class Optimized(LightningModule):
 
     def on_train_start(self) -> None:
         """Set the learning rate of the first step, which in a resumed run is not the schedule's first."""
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         if isinstance(scheduler := self.lr_schedulers(), Scheduler):
             self.lr_scheduler_step(scheduler, None)
 
@@ -80,7 +81,7 @@ class Optimized(LightningModule):
         """
         step = self.trainer.fit_loop.total_batch_idx
         block, place = divmod(step, SEEDS_AT_A_TIME)
-        seed = _step_seeds(int(os.environ.get("PL_GLOBAL_SEED", 0)), block, self.global_rank)[place]
+        seed = _step_seeds(self._seed, block, self.global_rank)[place]
         # torch.manual_seed takes a hundred times as long: it notes the seed for each kind of device, present or not
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
@@ -114,8 +115,9 @@ class Optimized(LightningModule):
     @property
     def is_logging_step(self) -> bool:
         """Whether loggers take the values of the running training step."""
-        every = self.trainer.log_every_n_steps  # 0: never
-        return every > 0 and (self.trainer.global_step + 1) % every == 0
+        trainer = self.trainer
+        every = trainer.log_every_n_steps  # 0: never
+        return every > 0 and (trainer.global_step + 1) % every == 0
 
 
 @lru_cache(maxsize=1)
