@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 REFRESH_SECONDS = 0.2
+_FIGURES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")  # of a module that has no `epoch_figures`
 
 
 class RunProgress(ProgressBar):
@@ -97,7 +98,7 @@ class RunProgress(ProgressBar):
         self._close()
         if self._epoch is None:
             return
-        shown = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/map", "val/map_50")
+        shown = getattr(trainer.lightning_module, "epoch_figures", _FIGURES)
         values = {key: trainer.callback_metrics[key] for key in shown if key in trainer.callback_metrics}
         figures = "  ".join(f"{key} {value:.4f}" for key, value in values.items())
         self.print(f"epoch {self._epoch}  {figures}  {self._rate()}  {self._left(trainer)} left")

@@ -22,13 +22,14 @@ from cnnbench.tasks.sharding import FullyShardedStrategy, shard
 class Task(Optimized, Recorded, ABC):
     """A network by name and source, trained by one `optim` block.
 
-    A subclass sets `monitor` and `monitor_mode`, writes the steps, and prepares its losses and metrics in
+    A subclass sets `monitor`, `monitor_mode` and `epoch_figures`, writes the steps, and prepares its losses and metrics in
     `configure_head`.
 
     Attributes:
         create_network: Builds it, called with `pretrained`, `weights`, `num_classes`, `in_chans` and `model_args`, and
             where there are `weights` with `class_names`; set another before training to train a network that has no
             name.
+        epoch_figures: What the line of an epoch shows, of all that is logged.
         continues: The commands set it where a checkpoint is about to give the weights: no others are read then.
 
     Args:
@@ -51,6 +52,7 @@ class Task(Optimized, Recorded, ABC):
 
     monitor = "val/loss"
     monitor_mode = "min"
+    epoch_figures: tuple[str, ...] = ("train/loss", "val/loss")
     continues = False
 
     def __init__(

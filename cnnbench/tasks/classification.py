@@ -60,6 +60,7 @@ class ClassificationTask(Task):
 
     monitor = "val/accuracy"
     monitor_mode = "max"
+    epoch_figures = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
     def __init__(
         self,

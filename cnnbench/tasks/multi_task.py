@@ -70,6 +70,7 @@ class MultiTaskTask(Task):
 
     monitor = "val/score"
     monitor_mode = "max"
+    epoch_figures = ("train/loss", "val/accuracy", "val/box_iou", "val/recall_at_1", "val/score")
 
     def __init__(
         self,

@@ -58,6 +58,7 @@ class SegmentationTask(SegmentationEvaluation):
 
     monitor = "val/miou"
     monitor_mode = "max"
+    epoch_figures = ("train/loss", "val/loss", "val/miou", "val/pixel_accuracy")
 
     def __init__(
         self,
