@@ -147,6 +147,8 @@ def create_multi_task(
         value = kwargs.pop(argument)
         if not isinstance(value, int) or value < 1:
             raise UserError(f"{argument} is {value!r}, but must be a whole number of at least 1")
+        if ARGUMENTS[argument] not in heads:
+            raise UserError(f"{argument} is for the {ARGUMENTS[argument]} head, but the heads are {', '.join(heads)}")
         of_head[ARGUMENTS[argument]][argument] = value
     backbone = create_model(name, source=source, pretrained=pretrained, num_classes=0, in_chans=in_chans, **kwargs)
     if not hasattr(backbone, "forward_features"):

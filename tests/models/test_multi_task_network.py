@@ -134,6 +134,7 @@ def test_uncertainty_starts_anew_whether_the_file_fits_or_not(tmp_path, heads):
         ({"embedding_dim": -3}, "embedding_dim is -3, but must be a whole number of at least 1"),
         ({"box_grid": 0}, "box_grid is 0, but must be a whole number of at least 1"),
         ({"box_channels": "8"}, "box_channels is '8', but must be a whole number of at least 1"),
+        ({"box_grid": 2, "heads": ["embedding"]}, "box_grid is for the box head, but the heads are embedding"),
     ],
 )
 def test_mistakes_are_named(arguments, message):
