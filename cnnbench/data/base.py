@@ -1,6 +1,7 @@
 """What every data module of cnnbench is: datasets by split, exact samplers, batches finished on device."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from cnnbench.errors import UserError
 Batch = dict[str, Tensor]
 
 
-class ImageDataModule(LightningDataModule):
+class ImageDataModule(LightningDataModule, ABC):
     """Images, with one label each unless a subclass tells what else is known of them.
 
     A batch is a dict of `image` (B, C, H, W), `label` int64 (B,) and `index` int64 (B,), the place in the
@@ -76,6 +77,10 @@ class ImageDataModule(LightningDataModule):
     def has_test(self) -> bool:
         """Whether there are test images."""
         return True
+
+    @abstractmethod
+    def setup(self, stage: str = "fit") -> None:
+        """Put into `datasets` what a stage, `fit`, `validate`, `test` or `predict`, needs."""
 
     def index_name(self, split: str, index: int) -> str:
         """Return what a user calls a sample.
