@@ -35,7 +35,8 @@ def check_input_size(network: nn.Module, in_chans: int, image_size: tuple[int, i
     config = get_model_input_config(taker)
     own = config["input_size"][1:]
     if config["fixed_input_size"] and _runs(network, in_chans, own):
-        hint = "; img_size sets another" if "img_size" in inspect.signature(type(taker)).parameters else ""
+        takes_another = "img_size" in inspect.signature(type(taker)).parameters
+        hint = f"; img_size sets another, model_args {{img_size: {image_size[0]}}}" if takes_another else ""
         raise UserError(f"{name} takes images of {'x'.join(map(str, own))} pixels, not {given}{hint}")
     low = min(image_size)
     high = next((size for size in _candidates(low) if _runs(network, in_chans, _at_least(image_size, size))), None)

@@ -22,8 +22,8 @@ from cnnbench.tasks.sharding import FullyShardedStrategy, shard
 class Task(Optimized, Recorded, ABC):
     """A network by name and source, trained by one `optim` block.
 
-    A subclass sets `monitor`, `monitor_mode` and `epoch_figures`, writes the steps, and prepares its losses and metrics in
-    `configure_head`.
+    A subclass sets `monitor`, `monitor_mode` and `epoch_figures`, writes the steps, and prepares its losses and metrics
+    in `configure_head`.
 
     Attributes:
         create_network: Builds it, called with `pretrained`, `weights`, `num_classes`, `in_chans` and `model_args`, and

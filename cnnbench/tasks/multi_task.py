@@ -1,5 +1,6 @@
 """Several tasks at once: classes, boxes and embeddings over one backbone."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,6 +18,7 @@ from cnnbench.layers.precision import at_least_float32
 from cnnbench.models.multi_task import check_heads, create_multi_task
 from cnnbench.tasks.base import Task
 from cnnbench.tasks.multi_task_losses import (
+    DEFAULT_EMBEDDING_LOSS,
     EMBEDDING_LOSSES,
     WEIGHTINGS,
     BoxLoss,
@@ -28,6 +30,7 @@ from cnnbench.tasks.multi_task_metrics import MultiTaskMetrics
 from cnnbench.tasks.optim import OptimConfig
 
 _STAGES = ("val", "test")
+_log = logging.getLogger(__name__)
 DEFAULT_HEADS = {"classification": 1.0, "box": 1.0, "embedding": 1.0}
 
 
@@ -85,7 +88,7 @@ class MultiTaskTask(Task):
         weighting: str = "fixed",
         trained_heads: list[str] | None = None,
         freeze_backbone: bool = False,
-        embedding_loss: str = "supcon",
+        embedding_loss: str = DEFAULT_EMBEDDING_LOSS,
         label_smoothing: float = 0.0,
         optim: OptimConfig | None = None,
         compile: bool = False,
@@ -93,7 +96,7 @@ class MultiTaskTask(Task):
     ) -> None:
         heads = dict(DEFAULT_HEADS if heads is None else heads)
         _check(heads, weighting, trained_heads)
-        check_embedding_loss(embedding_loss)
+        check_embedding_loss(embedding_loss, list(heads))
         if not 0 <= label_smoothing < 1:
             raise UserError(f"label_smoothing is {label_smoothing}, but must be at least 0 and below 1")
         super().__init__(
@@ -140,7 +143,11 @@ class MultiTaskTask(Task):
 
     def configure_model(self) -> None:
         """Build the network for the data, with what is not trained as constants."""
+        is_new = self.network is None
         super().configure_model()
+        hparams = self.hparams
+        if is_new and hparams.freeze_backbone and not (hparams.pretrained or hparams.weights or self.has_checkpoint):
+            _log.warning("the frozen backbone has random weights: give weights or pretrained to start from")
         self.network.freeze(self.hparams.freeze_backbone, sorted({*self.hparams.heads} - {*self.trained_heads}))
 
     def configure_head(self, num_classes: int) -> None:

@@ -1,6 +1,6 @@
 """Losses of a network of several tasks, and how they are weighed against each other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -96,6 +96,7 @@ def _mean(values: Tensor, chosen: Tensor) -> Tensor:
     return (values * chosen).sum() / chosen.sum().clamp(min=1)
 
 
+DEFAULT_EMBEDDING_LOSS = "supcon"
 # Name -> loss of embeddings (B, D) of length 1 and labels (B,).
 EMBEDDING_LOSSES: dict[str, Callable[[], nn.Module]] = {
     "supcon": SupervisedContrastiveLoss,
@@ -141,7 +142,9 @@ def weighted_sum(
     return total + (log_variances * is_there).sum() / 2
 
 
-def check_embedding_loss(name: str) -> None:
-    """Refuse a loss of embeddings that does not exist."""
+def check_embedding_loss(name: str, heads: Sequence[str]) -> None:
+    """Refuse a loss of embeddings that does not exist, or that no head is for."""
     if name not in EMBEDDING_LOSSES:
         raise UserError(f"unknown embedding_loss {name!r}{did_you_mean(name, EMBEDDING_LOSSES)}")
+    if name != DEFAULT_EMBEDDING_LOSS and "embedding" not in heads:
+        raise UserError(f"embedding_loss is {name}, but there is no embedding head: the heads are {', '.join(heads)}")

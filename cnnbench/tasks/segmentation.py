@@ -12,7 +12,7 @@ from cnnbench.data.segmentation.base import IGNORED, SegmentationDataModule
 from cnnbench.errors import UserError
 from cnnbench.layers.precision import at_least_float32
 from cnnbench.models import pretrained_cfg
-from cnnbench.models.segmentation import create_segmenter, segmenter_info
+from cnnbench.models.segmentation import create_segmenter, overlap_of_tiles, segmenter_info
 from cnnbench.models.segmentation.registry import BACKBONE
 from cnnbench.tasks.optim import OptimConfig
 from cnnbench.tasks.segmentation_evaluation import SegmentationEvaluation
@@ -46,7 +46,8 @@ class SegmentationTask(SegmentationEvaluation):
         focal_gamma: How little the focal loss makes of pixels that are classified well.
         aux_weight: Weight of the losses of coarser maps, where the segmenter has some (`model_args:
             {deep_supervision: 3}`): of each the weighted sum of `losses`, on the mask's pixels nearest to the map's.
-        tile: Evaluate and predict by tiles of so many pixels a side where an image is larger; None: images as a whole.
+        tile: Evaluate and predict by tiles of so many pixels a side where an image is larger, a multiple of the
+            network's stride (16 or 32 as a rule); None: images as a whole.
         overlap: Of neighbouring tiles, in pixels; None: half a tile.
         optim: Optimiser and schedule; None: AdamW with cosine decay.
         compile: Compile the network with `torch.compile`.
@@ -83,13 +84,13 @@ class SegmentationTask(SegmentationEvaluation):
         channels_last: bool = False,
     ) -> None:
         losses = {"cross_entropy": 1.0} if losses is None else dict(losses)
-        check_losses(losses)
+        check_losses(losses, class_weights)
         if pretrained:
             raise UserError(f"{name} has no published weights; pretrained_backbone loads those of its backbone")
         checks.not_negative("focal_gamma", focal_gamma)
         checks.not_negative("aux_weight", aux_weight)
-        if class_weights is not None and not (all(weight >= 0 for weight in class_weights) and any(class_weights)):
-            raise UserError(f"class_weights are {class_weights}: none may be negative, and one must be above 0")
+        if overlap is not None and tile is None:
+            raise UserError(f"overlap is {overlap}, but there is no tile: set tile, the side of a tile in pixels")
         super().__init__(
             *(name, source, pretrained, weights, num_classes, in_chans, model_args, optim, compile, channels_last),
             backbone=backbone,
@@ -144,6 +145,8 @@ class SegmentationTask(SegmentationEvaluation):
             raise UserError(f"{type(data).__name__} has no masks for SegmentationTask; {has}")
         if not self.network.border:  # images are continued to what it takes
             super().check_data(data)
+        if self.hparams.tile is not None:
+            overlap_of_tiles(self.network, self.hparams.tile, self.hparams.overlap)  # refuses what does not fit
 
     def configure_head(self, num_classes: int) -> None:
         """Create the losses, and the metrics of each stage."""

@@ -114,13 +114,15 @@ LOSSES: dict[str, Callable[[Tensor | None, float], nn.Module]] = {
     "dice": lambda weights, gamma: DiceLoss(),
     "focal": FocalLoss,
 }
+_UNWEIGHED = {"dice"}  # has no weights of classes
 
 
-def check_losses(losses: Mapping[str, float]) -> None:
-    """Refuse losses that do not exist, or that have no weight.
+def check_losses(losses: Mapping[str, float], class_weights: Sequence[float] | None = None) -> None:
+    """Refuse losses that do not exist, or that have no weight, and weights of classes that none of them takes.
 
     Args:
         losses: Weight of each, by its name in `LOSSES`.
+        class_weights: One a class; None: equal.
 
     Raises:
         UserError: Naming it.
@@ -132,3 +134,9 @@ def check_losses(losses: Mapping[str, float]) -> None:
             raise UserError(f"losses.{name} is {weight}: its weight must be above 0")
     if not losses:
         raise UserError(f"losses is empty: it must have a weight for one of {', '.join(LOSSES)}")
+    if class_weights is None:
+        return
+    if not (all(weight >= 0 for weight in class_weights) and any(class_weights)):
+        raise UserError(f"class_weights are {class_weights}: none may be negative, and one must be above 0")
+    if losses.keys() <= _UNWEIGHED:
+        raise UserError(f"class_weights are not for {', '.join(losses)}: leave them out, --model.class_weights null")

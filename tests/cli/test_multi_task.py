@@ -39,7 +39,7 @@ def test_fit_logs_each_loss_what_it_counts_for_and_each_figure(fitted):
     assert len(rows) == 8
     heads = ("classification", "box", "embedding")
     first = rows[0]
-    assert [first[f"train/weight_{head}"] for head in heads] == [1.0, 0.25, 1.0]
+    assert [first[f"train/weight_{head}"] for head in heads] == pytest.approx([1.0, 0.25, 0.3])
     weighted = sum(first[f"train/weight_{head}"] * first[f"train/loss_{head}"] for head in heads)
     assert first["train/loss"] == pytest.approx(weighted, rel=1e-5)  # log sigma is 0 at first
     assert rows[-1]["train/weight_box"] != 0.25
@@ -87,10 +87,13 @@ def test_one_head_learns_and_the_rest_stays(fitted, run, recipe):
     """A new head on what a run has learned."""
     own = ("--model.heads", "{box: 1, embedding: 1}", "--model.trained_heads", "[embedding]")
     more = ("--model.freeze_backbone", "true", "--model.weighting", "fixed", "--trainer.max_epochs", 1)
-    after = weights_of(run("fit", *recipe, *own, *more, "--model.weights", fitted.best))
+    fine = run("fit", *recipe, *own, *more, "--model.weights", fitted.best)
+    after = weights_of(fine)
     before = torch.load(fitted.best, weights_only=True)["state_dict"]
     changed = {key for key, value in after.items() if not torch.equal(value, before[key])}
     assert changed == {"network.heads.embedding.weight", "network.heads.embedding.bias"}
+    trained = sum(after[key].numel() for key in changed)
+    assert f"{trained:,} of them trained" in fine.out and "random weights" not in fine.err
 
 
 def test_gradual_unfreezing_knows_its_stages_and_learns_the_weights_from_the_first_on(run, recipe):

@@ -124,6 +124,7 @@ def test_one_image_has_no_neighbour(embeddings):
         ({"trained_heads": ["boxes"]}, "trained_heads has 'boxes': the heads are classification, box, embedding"),
         ({"trained_heads": []}, "trained_heads is empty"),
         ({"embedding_loss": "cosin"}, "unknown embedding_loss 'cosin'; did you mean 'cosine'"),
+        ({"embedding_loss": "cosine", "heads": {"box": 1.0}}, "there is no embedding head: the heads are box"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
     ],
 )

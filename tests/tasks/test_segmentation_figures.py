@@ -134,6 +134,8 @@ def test_the_greatest_logit_is_argmax_the_first_of_equal_ones():
         ({"class_weights": [1.0, 2.0]}, "class_weights has 2 numbers: there are 3 classes"),
         ({"class_weights": [1.0, -2.0, 1.0]}, "none may be negative"),
         ({"class_weights": [1.0, math.nan, 1.0]}, "none may be negative"),
+        ({"class_weights": [1.0, 2.0, 1.0], "losses": {"dice": 1.0}}, "class_weights are not for dice: leave them out"),
+        ({"overlap": 16}, "overlap is 16, but there is no tile"),
         ({"num_classes": 300}, "masks of 8 bits have at most 255"),
     ],
 )

@@ -33,10 +33,12 @@ class RunStart(Callback):
         self._begin(trainer, {"learning_rate": pl_module.learning_rate, "images_per_step": images})
         optim = pl_module.optim
         scaled = f" = {optim.lr:g} x {images:,} / {optim.base_batch_size:,}" if optim.base_batch_size else ""
-        parameters = sum(parameter.numel() for parameter in pl_module.network.parameters())
+        sizes = [(weight.numel(), weight.requires_grad) for weight in pl_module.network.parameters()]
+        parameters, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
+        of_them = f", {trained:,} of them trained" if trained < parameters else ""
         data = trainer.datamodule
         self.cli.say(
-            model=f"{pl_module.title}, {parameters:,} parameters",
+            model=f"{pl_module.title}, {parameters:,} parameters{of_them}",
             data=f"{type(data).__name__}, {len(data.datasets['train']):,} training and "
             f"{len(data.datasets['val']):,} validation images, {data.num_classes} classes",
             steps=f"{images:,} images a step, learning rate {pl_module.learning_rate:g}{scaled}",

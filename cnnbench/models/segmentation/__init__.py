@@ -3,7 +3,7 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from cnnbench.models.segmentation.inference import segmented, tiled, tiled_bands
+from cnnbench.models.segmentation.inference import overlap_of_tiles, segmented, tiled, tiled_bands
 from cnnbench.models.segmentation.registry import create_segmenter, list_segmenters, segmenter_info
 from cnnbench.models.segmentation.segmenter import Segmenter
 
@@ -14,6 +14,7 @@ __all__ = [
     "Segmenter",
     "create_segmenter",
     "list_segmenters",
+    "overlap_of_tiles",
     "segmented",
     "segmenter_info",
     "tiled",

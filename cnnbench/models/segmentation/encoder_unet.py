@@ -23,6 +23,7 @@ from cnnbench.models.segmentation.segmenter import Segmenter
 from cnnbench.models.segmentation.unet import PAPER
 from cnnbench.models.stages import feature_info_of
 
+DECODER_CHANNELS = (256, 128, 64, 32, 16)
 _ANY_SIZE = {"dynamic_img_size", "strict_img_size"}  # arguments of timm's transformers, with which they take all sizes
 _DEPTHS = 4  # of a vision transformer, that are looked at
 
@@ -71,6 +72,18 @@ class TokenMaps(nn.Module):
         return [enlarge(x) for enlarge, x in zip(self.enlarge, maps, strict=True)]
 
 
+def _check_channels(channels: Sequence[int], doublings: int, stride: int) -> None:
+    """Refuse channels of the way up that are none, or too few."""
+    for number in channels:
+        if not isinstance(number, int) or number < 1:
+            raise UserError(f"decoder_channels has {number!r}: each must be a whole number of at least 1")
+    if len(channels) < doublings:
+        raise UserError(
+            f"decoder_channels is {list(channels)}: it must have {doublings}, since a map of stride {stride} is "
+            f"doubled as often; without it they are {', '.join(map(str, DECODER_CHANNELS))}"
+        )
+
+
 class EncoderUNet(Segmenter):
     """A classifier's feature maps, and the way up from them.
 
@@ -87,18 +100,14 @@ class EncoderUNet(Segmenter):
         encoder: nn.Module,
         num_classes: int,
         in_chans: int,
-        decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+        decoder_channels: Sequence[int] = DECODER_CHANNELS,
         deep_supervision: int = 0,
     ) -> None:
         strides, channels = encoder.feature_info.reduction(), encoder.feature_info.channels()
         super().__init__(num_classes, in_chans, stride=max(strides))
         self.encoder = encoder
         doublings = math.ceil(math.log2(self.stride))
-        if len(decoder_channels) < doublings:
-            raise UserError(
-                f"decoder_channels is {list(decoder_channels)}: it must have {doublings}: a map of stride "
-                f"{self.stride} is doubled as often"
-            )
+        _check_channels(decoder_channels, doublings, self.stride)
         tokens = len(strides) > 1 and len(set(strides)) == 1
         self.token_maps = TokenMaps(channels[-1], len(strides)) if tokens else None
         if tokens:
@@ -162,7 +171,7 @@ def create_encoder_unet(
     pretrained_backbone: bool = False,
     backbone_args: Mapping[str, Any] | None = None,
     out_indices: Sequence[int] | None = None,
-    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+    decoder_channels: Sequence[int] = DECODER_CHANNELS,
     deep_supervision: int = 0,
 ) -> EncoderUNet:
     """Build a U-Net over a classifier.

@@ -63,14 +63,9 @@ def tiled_bands(
     Raises:
         UserError: Tile or overlap do not fit.
     """
-    stride = network.stride
-    overlap = (tile // 2 if overlap is None else overlap) // stride * stride
-    if tile < stride or tile % stride:
-        raise UserError(f"tile is {tile}: it must be a multiple of {stride}, the network's stride")
-    if not 0 <= overlap <= tile // 2:
-        raise UserError(f"overlap is {overlap}: it must be between 0 and half a tile, {tile // 2}")
+    overlap = overlap_of_tiles(network, tile, overlap)
     height, width = images.shape[-2:]
-    images = to_multiple(images, stride)
+    images = to_multiple(images, network.stride)
     device = next(network.parameters()).device
     rows, columns = (_axis(side, tile, overlap) for side in images.shape[-2:])
     done, band = 0, None  # rows that were yielded; sums of what follows them
@@ -84,6 +79,21 @@ def tiled_bands(
         finished, band = here[..., : end - top, :], here[..., end - top :, :]
         yield finished[..., : max(0, height - done), :width]
         done = end
+
+
+def overlap_of_tiles(network: Segmenter, tile: int, overlap: int | None) -> int:
+    """Return by how many pixels neighbouring tiles overlap; arguments as of `tiled_bands`.
+
+    Raises:
+        UserError: Tile or overlap do not fit.
+    """
+    stride = network.stride
+    if tile < stride or tile % stride:
+        raise UserError(f"tile is {tile}: it must be a multiple of {stride}, the network's stride")
+    wanted = tile // 2 if overlap is None else overlap
+    if not 0 <= wanted <= tile // 2:
+        raise UserError(f"overlap is {overlap}: it must be between 0 and half a tile, {tile // 2}")
+    return wanted // stride * stride
 
 
 def _row_of_tiles(

@@ -136,7 +136,11 @@ def _wrong_type(complaint: _Complaint, found: re.Match) -> str:
     expected = list(dict.fromkeys(name for kind in kinds for name in _plain(kind)))
     given = re.findall(r"Got value: ([^\n]*)", complaint.message)
     given += re.findall(r"Given value: ([^\n]*)", complaint.message)
-    return f"{complaint.path} is {given[0] if given else '?'!r}, but must be {either(expected)}"
+    return f"{complaint.path} is {given[0] if given else '?'!r}, but must be {either(expected)}{_example(expected)}"
+
+
+def _example(expected: list[str]) -> str:
+    return ", such as '{name: value}' with a space after each colon" if "a mapping" in expected else ""
 
 
 def _no_mapping(complaint: _Complaint, found: re.Match) -> str:

@@ -228,6 +228,7 @@ def test_each_map_of_the_encoder_is_looked_at():
         ({"in_chans": 0}, "in_chans to be a whole number of at least 1, not 0"),
         ({"name": "unet_encoder", "backbone": "resnet81"}, "did you mean 'resnet"),
         ({"name": "unet_encoder", "decoder_channels": [8, 8]}, "it must have 5"),
+        ({"name": "unet_encoder", "decoder_channels": [8, "wide"]}, "has 'wide': each must be a whole number"),
     ],
 )
 def test_what_is_wrong_is_named(options, message):
