@@ -1,16 +1,19 @@
 """What data modules of image files share: where they are, who decodes them, and a normalisation that fits the model."""
 
 import os
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch.utils.data import Dataset
 
 from cnnbench.data import checks
-from cnnbench.data.base import ImageDataModule
+from cnnbench.data.base import Batch, ImageDataModule
 from cnnbench.data.decoders import installed
+from cnnbench.data.image_files import ImageFileError
 from cnnbench.data.pixels import channel_statistics
 from cnnbench.errors import UserError
 
@@ -35,6 +38,8 @@ class FilesDataModule(ImageDataModule):
         decoder: `auto` is the fastest that is installed, of simplejpeg, torchvision and pil.
         mean: Of pixels in 0..1; None: the model's, else ImageNet's.
         std: The same.
+        on_error: What to do with a file that is not a whole image: `raise`, or `skip` it; what was skipped is counted
+            and listed at the end.
         asked: What else may come from the model: `interpolation`, `crop_pct`.
     """
 
@@ -49,14 +54,18 @@ class FilesDataModule(ImageDataModule):
         decoder: str,
         mean: tuple[float, ...] | None,
         std: tuple[float, ...] | None,
+        on_error: str = "raise",
         **asked: Any,
     ) -> None:
         super().__init__(batch_size, image_size, cores() if num_workers is None else num_workers, in_chans)
         checks.per_channel("mean", mean, in_chans)
         checks.per_channel("std", std, in_chans, positive=True)
+        checks.one_of("on_error", on_error, ("raise", "skip"))
         self.root = Path(root)
         self.predict_root = None if predict_root is None else Path(predict_root)
         self.decoder = installed(decoder)
+        self.on_error = on_error
+        self._skipped: dict[Path, str] = {}  # and why
         self._asked = {"mean": mean, "std": std, **asked}
         self.settle()
 
@@ -70,6 +79,43 @@ class FilesDataModule(ImageDataModule):
             setattr(self, name, next(value for value in choices if value is not None))
         self.mean = channel_statistics(self.mean, self.in_chans)
         self.std = channel_statistics(self.std, self.in_chans)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch, and note what was left out of it."""
+        if "skipped" in batch:
+            if not self._is_repeated(batch):
+                dataset = self.datasets[self._running_split()]
+                self._skipped |= {dataset.files[index]: _damage(dataset, index) for index in batch["skipped"].tolist()}
+            batch = {name: value for name, value in batch.items() if name != "skipped"}
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def teardown(self, stage: str) -> None:
+        """List what was skipped, and why."""
+        self._list_skipped()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """List it where the run is stopped, too: there is no teardown then."""
+        self._list_skipped()
+
+    def _list_skipped(self) -> None:
+        if self._skipped:
+            print(f"skipped {len(self._skipped)} files that are not whole images:", file=sys.stderr)
+        for path in sorted(self._skipped):
+            print(f"  {self._skipped[path]}", file=sys.stderr)
+        self._skipped.clear()
+
+    def _running_split(self) -> str:
+        running = {"train": self.trainer.training, "test": self.trainer.testing, "predict": self.trainer.predicting}
+        return next((split for split, is_running in running.items() if is_running), "val")
+
+
+def _damage(dataset: Dataset, index: int) -> str:
+    """Return why a file of a dataset could not be read."""
+    try:
+        dataset[index]
+    except ImageFileError as error:
+        return str(error)
+    return f"{dataset.files[index]} could not be read, and now can"
 
 
 class Files(Protocol):

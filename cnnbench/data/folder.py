@@ -1,17 +1,13 @@
 """Folders of images with a folder a class, as ImageNet's."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cnnbench.data import checks
-from cnnbench.data.base import Batch
 from cnnbench.data.file_dataset import FileDataset
 from cnnbench.data.file_index import EXTENSIONS, ImageFiles, find_classes, find_images
 from cnnbench.data.files import FilesDataModule
-from cnnbench.data.image_files import ImageFileError
 from cnnbench.data.memory import stratified_split
 from cnnbench.data.views import INTERPOLATIONS, EvalView, FolderAugmentation, TrainView
 from cnnbench.errors import UserError, did_you_mean
@@ -70,7 +66,7 @@ class ImageFolderDataModule(FilesDataModule):
         on_error: str = "raise",
     ) -> None:
         super().__init__(
-            *(root, predict_root, batch_size, image_size, num_workers, in_chans, decoder, mean, std),
+            *(root, predict_root, batch_size, image_size, num_workers, in_chans, decoder, mean, std, on_error),
             interpolation=interpolation,
             crop_pct=crop_pct,
         )
@@ -80,12 +76,9 @@ class ImageFolderDataModule(FilesDataModule):
                 raise UserError(f"{name} is {value}: it must be above 0 and at most {most}")
         self.val_fraction = val_fraction
         self.augmentation = augmentation
-        checks.one_of("on_error", on_error, ("raise", "skip"))
-        self.on_error = on_error
         self._files: dict[str, Files] = {}
         self._names_given = class_names is not None
         self._class_names = tuple(class_names) if class_names is not None else None
-        self._skipped: dict[Path, EvalView | TrainView] = {}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -124,36 +117,6 @@ class ImageFolderDataModule(FilesDataModule):
             if split == "train":
                 view = TrainView(*common, self.augmentation, self.mean, self.std, self.decoder)
             self.datasets[split] = FileDataset(files, labels, view, self.on_error == "skip")
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move a batch, and note what was left out of it."""
-        if "skipped" in batch:
-            dataset = self.datasets[self._running_split()]
-            self._skipped |= {dataset.files[index]: dataset.view for index in batch["skipped"].tolist()}
-            batch = {name: value for name, value in batch.items() if name != "skipped"}
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def teardown(self, stage: str) -> None:
-        """List what was skipped, and why."""
-        self._list_skipped()
-
-    def on_exception(self, exception: BaseException) -> None:
-        """List it where the run is stopped, too: there is no teardown then."""
-        self._list_skipped()
-
-    def _list_skipped(self) -> None:
-        if self._skipped:
-            print(f"skipped {len(self._skipped)} files that are not whole images:", file=sys.stderr)
-        for path in sorted(self._skipped):
-            try:
-                self._skipped[path](path, 0)
-            except ImageFileError as error:
-                print(f"  {error}", file=sys.stderr)
-        self._skipped.clear()
-
-    def _running_split(self) -> str:
-        running = {"train": self.trainer.training, "test": self.trainer.testing, "predict": self.trainer.predicting}
-        return next((split for split, is_running in running.items() if is_running), "val")
 
     def _find_train_and_val(self) -> None:
         if {"train", "val"} <= self._files.keys():

@@ -98,9 +98,8 @@ def _built(build: partial, label: str, pretrained: bool, kwargs: dict[str, Any])
     except OSError as error:
         if not pretrained:
             raise
-        raise UserError(
-            f"the weights of {label} could not be loaded; start without them, or from a file: {first_line(error)}"
-        ) from error
+        failed = f"the weights of {label} could not be loaded"
+        raise UserError(f"{failed}; start without them, or from a file: {first_line(error)}") from error
     except (TypeError, ValueError, AssertionError, IndexError) as error:
         if not kwargs:
             raise

@@ -108,9 +108,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", refuse)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", refuse)
-    with pytest.raises(
-        UserError, match=r"the weights of resnet18 could not be loaded; start without them, or from a file: no network$"
-    ):
+    with pytest.raises(UserError, match=r"the weights of resnet18 could not be loaded; .*: no network$"):
         models.create_model("resnet18", pretrained=True)
 
 
