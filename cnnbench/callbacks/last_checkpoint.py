@@ -59,12 +59,15 @@ class LastCheckpoint(Checkpoint):
     Args:
         path: File to write.
         every: How often within an epoch.
+
+    Attributes:
+        saved_step: Updates that the newest file has seen.
     """
 
     def __init__(self, path: Path, every: Interval | None = None) -> None:
         self.path = path
         self.every = every or Interval()
-        self._saved_step, self._saved_time = 0, 0.0
+        self.saved_step, self._saved_time = 0, 0.0
         self._terminated = self._time_is_up = False
         self._requeue: Callable[..., Any] | None = None
         self._should_stop = False
@@ -75,7 +78,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to SIGTERM in place of Lightning, which would end within an accumulation; start the clock."""
-        self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
+        self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
         trainer.should_stop = self._should_stop
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)  # Lightning restores the former one at the end
@@ -133,7 +136,7 @@ class LastCheckpoint(Checkpoint):
 
     def _wishes(self, trainer: Trainer) -> tuple[bool, bool, bool]:
         """Return whether the run ends, its job is queued again, and it is time to save, the same in all processes."""
-        is_due = trainer.global_step - self._saved_step >= self.every.steps
+        is_due = trainer.global_step - self.saved_step >= self.every.steps
         is_due |= time.monotonic() - self._saved_time >= self.every.seconds
         wishes = (self._terminated, self._time_is_up, is_due)
         if trainer.world_size == 1:
@@ -146,12 +149,12 @@ class LastCheckpoint(Checkpoint):
     # ------------------------------------------------------------------ what
 
     def _save_what_is_new(self, trainer: Trainer) -> None:
-        if trainer.global_step != self._saved_step:
+        if trainer.global_step != self.saved_step:
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
         if not trainer.fast_dev_run:
-            self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
+            self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
             trainer.save_checkpoint(self.path)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from torch import Tensor
 
 REFRESH_SECONDS = 0.2
 _FIGURES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")  # of a module that has no `epoch_figures`
@@ -100,7 +101,7 @@ class RunProgress(ProgressBar):
             return
         shown = getattr(trainer.lightning_module, "epoch_figures", _FIGURES)
         values = {key: trainer.callback_metrics[key] for key in shown if key in trainer.callback_metrics}
-        figures = "  ".join(f"{key} {value:.4f}" for key, value in values.items())
+        figures = "  ".join(f"{key} {_figure(value)}" for key, value in values.items())
         self.print(f"epoch {self._epoch}  {figures}  {self._rate()}  {self._left(trainer)} left")
         self._epoch = None
 
@@ -182,6 +183,10 @@ class RunProgress(ProgressBar):
         elapsed = time.monotonic() - self._started
         seconds = elapsed / max(1, done - self._first_batch) * max(0, total - done)
         return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d}"
+
+
+def _figure(value: Tensor) -> str:
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.3e}"
 
 
 def _epoch(trainer: Trainer) -> str:

@@ -124,11 +124,11 @@ class FitCLI(RunCLI):
             return []
         directory = self.directory / "checkpoints"
         self._best = BestCheckpoint(directory, self.model.monitor, self.model.monitor_mode)
-        last = LastCheckpoint(directory / LAST, self._every)
+        self._last = LastCheckpoint(directory / LAST, self._every)
         tracked = requested_wandb_mode(self._get(self.config, "wandb")) != "disabled"
         given = as_list(self._get(self.config_init, "trainer")["callbacks"])
         stops = [] if any(isinstance(callback, StopOnNonFinite) for callback in given) else [StopOnNonFinite()]
-        return [self._best, last, *stops, *(self._reports() if tracked else [])]
+        return [self._best, self._last, *stops, *(self._reports() if tracked else [])]
 
     def _reports(self) -> list[Callback]:
         if isinstance(self.model, MultiTaskTask) and "classification" not in self.model.hparams.heads:
@@ -140,17 +140,20 @@ class FitCLI(RunCLI):
         last = None if self.directory is None else self.directory / "checkpoints" / LAST
         if last is None or not last.is_file():
             return "stopped before the first checkpoint"
-        return f"stopped; to train on: {_command('fit', self.directory, last)}"
+        return f"stopped; to train on from step {self._last.saved_step}: {_command('fit', self.directory, last)}"
 
     def after_fit(self) -> None:
-        """Print the best validation figure and the command that tests it."""
+        """Print the best validation figure and the command that tests it, or where the weights are without one."""
+        run = f"{self.directory}  (config.yaml, metrics.csv, checkpoints/)"
         if (best := self._best.best_model_score) is None:
+            if self._last.path.is_file():
+                self.say(last=f"{self._last.path}; nothing was validated, so there is no best", run=run)
             return
         command = "test" if self.datamodule.has_test else "validate"
         checkpoint = self.directory / "checkpoints/best.ckpt"
         self.say(
             best=f"{self.model.monitor} {best:.4f}, {checkpoint}",
-            run=f"{self.directory}  (config.yaml, metrics.csv, checkpoints/)",
+            run=run,
             **{command: _command(command, self.directory, checkpoint)},
         )
 

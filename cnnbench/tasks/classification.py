@@ -90,6 +90,8 @@ class ClassificationTask(Task):
             raise UserError(f"aux_weight is {aux_weight}, but may not be negative")
         if mixup_off_epochs < 0:
             raise UserError(f"mixup_off_epochs is {mixup_off_epochs}, but may not be negative")
+        if mixup_off_epochs and not max(mixup, cutmix):
+            raise UserError(f"mixup_off_epochs is {mixup_off_epochs}, but neither mixup nor cutmix is on")
         create_loss(loss, label_smoothing, bce_target_threshold, mixed=max(mixup, cutmix) > 0)  # refuses what is wrong
         super().__init__(
             *(name, source, pretrained, weights, num_classes, in_chans, model_args, optim, compile, channels_last),

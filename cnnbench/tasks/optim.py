@@ -92,6 +92,8 @@ class OptimConfig:
             raise UserError(f"optim.decay_milestones is {self.decay_milestones}: it must be rising epochs above 0")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise UserError(f"optim.layer_decay is {self.layer_decay}, but must be above 0 and at most 1")
+        if self.clip_mode != OptimConfig.clip_mode and self.clip_grad is None:
+            raise UserError(f"optim.clip_mode is {self.clip_mode}, but optim.clip_grad, its bound, is not given")
         if self.base_batch_size is not None and self.base_batch_size < 1:
             raise UserError(f"optim.base_batch_size is {self.base_batch_size}, but must be at least 1")
         if self.sched == "onecycle" and (self.min_lr, self.warmup_lr) != (OptimConfig.min_lr, OptimConfig.warmup_lr):

@@ -96,6 +96,7 @@ def test_a_run_is_trained_on_in_its_directory_at_the_rates_of_a_longer_schedule(
     more = command(*recipe, "--ckpt_path", run.best.with_name("last.ckpt"), "--trainer.max_epochs", 4)
     fresh = command(*recipe, "--trainer.max_epochs", 4)
     assert more.directory == run.directory
+    assert re.search(r"^from +\S+/last.ckpt, step 8, epoch 3$", more.out, re.MULTILINE)
     assert more.metrics[: len(first)] == first
     assert [row["step"] for row in more.metrics] == [row["step"] for row in fresh.metrics]
     assert more.curve("train/lr")[8:] == fresh.curve("train/lr")[8:]
@@ -113,6 +114,14 @@ def test_last_is_saved_where_steps_end_the_run(command, configs):
     steps = ("--trainer.max_epochs", -1, "--trainer.max_steps", 6, "--trainer.limit_train_batches", 4)
     run = command("fit", "--config", configs / "lenet5.yaml", *steps)
     assert torch.load(run.best.with_name("last.ckpt"), weights_only=True)["global_step"] == 6
+
+
+def test_a_short_run_without_validation_says_where_its_weights_are_and_logs_each_epoch(command, configs, caplog):
+    steps = ("--trainer.max_epochs", 2, "--trainer.limit_train_batches", 4, "--trainer.check_val_every_n_epoch", 3)
+    run = command("fit", "--config", configs / "lenet5.yaml", *steps, "--model.optim.warmup_epochs", 2)
+    assert re.search(r"^last +\S+/last.ckpt; nothing was validated", run.out, re.MULTILINE)
+    assert len(run.curve("train/loss")) == len(run.curve("train/lr")) == 2
+    assert "warmup_epochs is 2, and the run has 2: the learning rate rises and never decays" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,13 @@ DAMAGES = {
 }
 
 
+def test_damage_is_named_before_other_settings_are(mistake, trained, tmp_path):
+    run = shutil.copytree(trained("lenet5").config.parent, tmp_path / "run")
+    truncated(run / "checkpoints/last.ckpt", None)
+    options = ("--model.optim.lr", 0.1, "--ckpt_path", run / "checkpoints/last.ckpt")
+    assert "cut short" in mistake("fit", "--config", run / "config.yaml", *options)
+
+
 @pytest.mark.parametrize("command", ["test", "fit"])
 @pytest.mark.parametrize("named", DAMAGES)
 def test_damaged_checkpoints(mistake, trained, tmp_path, named, command):

@@ -129,6 +129,7 @@ def test_sgd_is_torchs():
         ({"sched": "onecycl"}, ("onecycl", "'onecycle'")),
         ({"sched": "onecycle", "min_lr": 0.1}, ("optim.min_lr", "onecycle")),
         ({"clip_mode": "acg"}, ("clip_mode", "acg", "'agc'")),
+        ({"clip_mode": "agc"}, ("clip_mode is agc", "clip_grad")),
         ({"layer_decay": 0.0}, ("optim.layer_decay", "above 0 and at most 1")),
         ({"layer_decay": 1.1}, ("optim.layer_decay", "1.1")),
         ({"base_batch_size": 0}, ("optim.base_batch_size", "at least 1")),

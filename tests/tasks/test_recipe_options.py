@@ -78,6 +78,7 @@ def test_a_loss_teaches(loss):
         ({"loss": "asymmetric", "cutmix": 1.0}, ("'asymmetric'", "mixed targets")),
         ({"bce_target_threshold": 0.2}, ("bce_target_threshold", "cross_entropy")),
         ({"mixup": 0.1, "mixup_off_epochs": -1}, ("mixup_off_epochs", "-1")),
+        ({"mixup_off_epochs": 1}, ("mixup_off_epochs is 1", "neither mixup nor cutmix")),
     ],
 )
 def test_a_loss_that_does_not_fit_is_refused(options, words):

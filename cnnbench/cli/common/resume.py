@@ -89,8 +89,9 @@ def resume_from(checkpoint: Path, settings: Mapping[str, Any]) -> Resume:
         settings: Of this run, as its `config.yaml` would hold them.
 
     Raises:
-        UserError: The run was trained with other settings, or has reached its end.
+        UserError: The file is damaged, or the run was trained with other settings, or has reached its end.
     """
+    content = read_checkpoint(checkpoint)
     run = _run_of(checkpoint)
     former = None if run is None else _settings_of(run)
     if former is not None and (changes := list(changed_settings(former, settings))):
@@ -98,7 +99,6 @@ def resume_from(checkpoint: Path, settings: Mapping[str, Any]) -> Resume:
             f"{checkpoint} was trained with other settings: {'; '.join(changes)}; train on with --config "
             f"{run}/config.yaml, or begin anew from its weights with --model.weights {checkpoint}"
         )
-    content = read_checkpoint(checkpoint)
     _check_end(checkpoint, content, settings["trainer"])
     state = content.get("run", {})
     if continued_by(checkpoint) is None or not state:

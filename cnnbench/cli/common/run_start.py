@@ -1,7 +1,7 @@
 """How a run begins: its settings are written, told to W&B, and shown to the user."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer
@@ -19,6 +19,13 @@ class RunStart(Callback):
 
     def __init__(self, cli: "RunCLI") -> None:
         self.cli = cli
+        self._resumed: dict[str, str] = {}  # line about where the run goes on
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note where the run goes on."""
+        if self.cli.command == "fit":
+            at = f"step {checkpoint['global_step']:,}, epoch {checkpoint['epoch'] + 1}"
+            self._resumed = {"from": f"{trainer.ckpt_path}, {at}"}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Agree on the directory, and write the settings, so that a run that fails can be repeated."""
@@ -42,6 +49,7 @@ class RunStart(Callback):
             data=f"{type(data).__name__}, {len(data.datasets['train']):,} training and "
             f"{len(data.datasets['val']):,} validation images, {data.num_classes} classes",
             steps=f"{images:,} images a step, learning rate {pl_module.learning_rate:g}{scaled}",
+            **self._resumed,
             run=str(self.cli.directory),
             **{"W&B": self.cli.wandb_address()},
         )

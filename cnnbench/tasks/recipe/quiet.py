@@ -18,6 +18,7 @@ def quieten() -> None:
         ".*exists and is not empty.*",  # or it continues that one's
         ".*resuming from a checkpoint that ended before the epoch ended.*",  # the order of the samples is known
         ".*the WeightAveraging callback.*",
+        ".*Encountered `nan` values.*",  # the run says where they began
         ".*is smaller than the logging interval.*",  # the last step of an epoch is logged in any case
         ".*in eval mode at the start of training.*",  # what is frozen, and nothing else
         ".*returned a view tensor.*",  # of a block that fsdp2 gathers; no network here writes into one
