@@ -10,8 +10,8 @@ from cnnbench.callbacks.masks import MaskWriter
 from cnnbench.callbacks.multi_task_predictions import MultiTaskWriter
 from cnnbench.callbacks.predictions import PredictionWriter
 from cnnbench.cli.common.trainer import EvaluationCLI
-from cnnbench.data import ImageFolderDataModule
 from cnnbench.data.checks import at_least, probability
+from cnnbench.data.files import FilesDataModule
 from cnnbench.errors import UserError, either
 from cnnbench.tasks import ClassificationTask, DetectionTask, MultiTaskTask, SegmentationTask
 from cnnbench.tasks.recipe.parser import Parser
@@ -84,8 +84,6 @@ class PredictCLI(EvaluationCLI):
     def after_predict(self) -> None:
         """Print how many images there were, and where the predictions are."""
         data = self.datamodule
-        folder = (
-            data.predict_folder() if isinstance(data, ImageFolderDataModule) else getattr(data, "predict_root", None)
-        )
-        images = f"{len(data.datasets['predict']):,}" + ("" if folder is None else f" below {folder}")
+        below = f" below {data.predict_folder()}" if isinstance(data, FilesDataModule) else ""
+        images = f"{len(data.datasets['predict']):,}{below}"
         self.say(images=images, written=str(self.directory / self.written))

@@ -1,4 +1,7 @@
-"""Image files as a dataset that hands out finished batches."""
+"""Image files as a dataset that hands out finished batches, and what such datasets share."""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +13,8 @@ from cnnbench.data.file_index import ImageFiles
 from cnnbench.data.image_files import ImageFileError
 from cnnbench.data.samplers import index_and_key
 from cnnbench.data.views import EvalView, TrainView
+
+Sample = TypeVar("Sample")
 
 
 class FileDataset(Dataset):
@@ -79,3 +84,39 @@ class FileDataset(Dataset):
     def collate(batch: Batch) -> Batch:
         """Return the batch, which `__getitems__` has finished."""
         return batch
+
+
+def whole_samples(
+    items: list[int] | list[tuple[int, int]], read: Callable[[int, int | None], Sample], skip_errors: bool
+) -> tuple[list[Sample], list[int]]:
+    """Read the samples of a batch.
+
+    Args:
+        items: Indices or, in training, (index, key) pairs.
+        read: From an index and a key, None outside training, to a sample.
+        skip_errors: Leave out what is not a whole image, in place of raising; files that are whole and do not fit what
+            is known of them are not left out.
+
+    Returns:
+        Those that could be read, and the indices of the others; of a training batch at least one.
+
+    Raises:
+        ImageFileError: A file is not a whole image, or does not fit.
+    """
+    samples, skipped = [], []
+    for item in items:
+        index, key = item if isinstance(item, tuple) else (item, None)
+        try:
+            samples.append(read(index, key))
+        except ImageFileError as error:
+            nothing_left = key is not None and len(skipped) + 1 == len(items)
+            if not skip_errors or type(error) is not ImageFileError or nothing_left:
+                raise
+            skipped.append(index)
+    return samples, skipped
+
+
+def finished(batch: Batch, skipped: list[int], counts: bool = True) -> Batch:
+    """Return a batch that tells what was left out of it, int64 (S,), and that nobody counts what stands in for it."""
+    batch |= {"skipped": torch.tensor(skipped)} if skipped else {}
+    return batch if counts else batch | {"repeated": torch.tensor(True)}

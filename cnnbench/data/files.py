@@ -80,12 +80,15 @@ class FilesDataModule(ImageDataModule):
         self.mean = channel_statistics(self.mean, self.in_chans)
         self.std = channel_statistics(self.std, self.in_chans)
 
+    @abstractmethod
+    def predict_folder(self) -> Path:
+        """Return the folder below which all images are predicted, or a part that is held out."""
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch, and note what was left out of it."""
         if "skipped" in batch:
             if not self._is_repeated(batch):
-                dataset = self.datasets[self._running_split()]
-                self._skipped |= {dataset.files[index]: _damage(dataset, index) for index in batch["skipped"].tolist()}
+                self._note_skipped(batch["skipped"].tolist())
             batch = {name: value for name, value in batch.items() if name != "skipped"}
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
@@ -96,6 +99,12 @@ class FilesDataModule(ImageDataModule):
     def on_exception(self, exception: BaseException) -> None:
         """List it where the run is stopped, too: there is no teardown then."""
         self._list_skipped()
+
+    def _note_skipped(self, indices: Sequence[int]) -> None:
+        dataset = self.datasets[self._running_split()]
+        for index in indices:
+            if dataset.files[index] not in self._skipped:
+                self._skipped[dataset.files[index]] = _damage(dataset, index)
 
     def _list_skipped(self) -> None:
         if self._skipped:
@@ -123,9 +132,11 @@ class Files(Protocol):
 
     Attributes:
         files: Their paths.
+        folder: That they are named below.
     """
 
     files: Sequence[Path]
+    folder: Path
 
 
 class AnnotatedFilesDataModule(FilesDataModule):
@@ -171,6 +182,15 @@ class AnnotatedFilesDataModule(FilesDataModule):
     def index_name(self, split: str, index: int) -> str:
         """Return the image's path."""
         return str(self._splits[split].files[int(index)])
+
+    def file_name(self, split: str, index: int) -> str:
+        """Return an image's path in the folder of its split."""
+        own = self._splits[split]
+        return Path(os.path.relpath(own.files[int(index)], own.folder)).as_posix()
+
+    def predict_folder(self) -> Path:
+        """Return the folder of the images to predict, once they are known."""
+        return self._splits["predict"].folder
 
     def setup(self, stage: str = "fit") -> None:
         """Read what the stage needs, and take the normalisation that was not asked for from the model."""

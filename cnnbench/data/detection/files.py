@@ -1,6 +1,5 @@
 """What data modules of image files with boxes share: sizes, augmentation, and how boxes are read."""
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,11 +95,6 @@ class DetectionFilesDataModule(AnnotatedFilesDataModule, DetectionDataModule):
     def image_ids(self, split: str) -> list[int | str]:
         """Return what each image of a split is called in COCO's format, in the order of the dataset."""
         return list(self._splits[split].ids)
-
-    def file_name(self, split: str, index: int) -> str:
-        """Return an image's path in the folder of its split, as COCO's annotations do."""
-        own = self._splits[split]
-        return Path(os.path.relpath(own.files[index], own.folder)).as_posix()
 
     def box_sizes(self) -> Tensor:
         """Return width and height of all training objects, in pixels of the canvas: float32 (N, 2)."""

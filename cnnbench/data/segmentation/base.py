@@ -23,6 +23,10 @@ class SegmentationDataModule(ImageDataModule):
     from (seed, epoch, index). Masks are never interpolated.
     """
 
+    def file_name(self, split: str, index: int) -> str:
+        """Return what an image's file is called in the folder of its split; where images are not files, the index."""
+        return f"{int(index):06d}"
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise, and leave the padding at 0."""
         batch = super().on_after_batch_transfer(batch, dataloader_idx)

@@ -25,14 +25,17 @@ class Pairs:
     Attributes:
         files: Paths of the images.
         masks: Of each image; None: there are none.
+        folder: That the images lie below, however deep.
     """
 
     files: Sequence[Path]
     masks: Sequence[Path] | None
+    folder: Path
 
-    def subset(self, places: np.ndarray) -> "Pairs":
+    def subset(self, places: Sequence[int] | np.ndarray) -> "Pairs":
         """Return the pairs at these places, in this order."""
-        return Pairs(*([paths[place] for place in places] for paths in (self.files, self.masks)))
+        files, masks = ([paths[place] for place in places] for paths in (self.files, self.masks))
+        return Pairs(files, masks, self.folder)
 
     def held_out(self, fraction: float) -> tuple["Pairs", "Pairs"]:
         """Return the pairs to train on, and a part of them to validate on, always the same."""
@@ -56,6 +59,7 @@ class MaskFilesDataModule(AnnotatedFilesDataModule, SegmentationDataModule):
         mean: Of pixels in 0..1; None: the model's, else ImageNet's.
         std: The same.
         decoder: `auto` is the fastest that is installed, of simplejpeg, torchvision and pil.
+        on_error: What to do with a file that is not a whole image: `raise`, or `skip` it.
     """
 
     def __init__(
@@ -71,8 +75,11 @@ class MaskFilesDataModule(AnnotatedFilesDataModule, SegmentationDataModule):
         mean: tuple[float, ...] | None,
         std: tuple[float, ...] | None,
         decoder: str,
+        on_error: str,
     ) -> None:
-        super().__init__(root, predict_root, batch_size, image_size, num_workers, in_chans, decoder, mean, std)
+        super().__init__(
+            *(root, predict_root, batch_size, image_size, num_workers, in_chans, decoder, mean, std, on_error)
+        )
         if resize is not None:
             checks.at_least("resize", resize, 1)
         self.resize = resize
@@ -85,18 +92,19 @@ class MaskFilesDataModule(AnnotatedFilesDataModule, SegmentationDataModule):
 
     def without_annotations(self, folder: Path) -> Pairs:
         """Return all images below a folder, without masks."""
-        return Pairs(find_images(folder), None)
+        return Pairs(find_images(folder), None, folder)
 
     def dataset(self, split: str, files: Pairs) -> MaskFiles:
         """Return a split as a dataset; images to predict need no masks."""
         augmenter = Augmenter(self.augmentation, self.image_size, self.mean) if split == "train" else None
         masks = None if split == "predict" else files.masks
-        return MaskFiles(files.files, masks, self.class_of_id, self.in_chans, self.decoder, self.resize, augmenter)
+        how = self.class_of_id, self.in_chans, self.decoder, self.resize, augmenter, self.on_error == "skip"
+        return MaskFiles(files.files, masks, *how)
 
     def checked(self, split: str) -> Pairs:
         """Read a split, and refuse one that is empty, or whose files are not all there."""
         found = super().checked(split)
         missing = [path for path in (*found.files, *found.masks) if not path.is_file()]
         if missing:
-            raise UserError(f"{self.root}: {len(missing)} files of the {split} set are not there, such as {missing[0]}")
+            raise UserError(f"{len(missing)} files of the {split} set are not there, such as {missing[0]}")
         return found

@@ -10,13 +10,14 @@ from torch.utils.data import Dataset
 
 from cnnbench.data.base import Batch
 from cnnbench.data.decoders import encoded_image
+from cnnbench.data.file_dataset import finished, whole_samples
 from cnnbench.data.image_files import ImageFileError, image_file, upright_size
-from cnnbench.data.samplers import index_and_key
 from cnnbench.data.segmentation.augment import Augmenter, resized
 from cnnbench.data.segmentation.base import IGNORED
 from cnnbench.data.segmentation.samples import Sample, collate, item_of, parts_of
 
 _MODES = ("1", "L", "P", "I", "I;16")  # of PIL: one number a pixel
+_STAND_IN = 64  # pixels a side
 _NAMED = 5  # ids of a mask that a message has at most
 _TO_INDICES = (
     "Image.fromarray((np.asarray(mask.convert('RGB'))[:, :, None] == np.array(colours)).all(-1).argmax(-1)"
@@ -26,6 +27,29 @@ _TO_INDICES = (
 
 class MaskFileError(ImageFileError):
     """A file that is not the mask of its image."""
+
+
+class UnknownIdsError(MaskFileError):
+    """A mask with numbers that are no class.
+
+    Attributes:
+        ids: The numbers.
+        rule: What would be right.
+    """
+
+    ids: Sequence[int] = ()
+    rule = ""
+
+    @classmethod
+    def of(cls, path: Path, ids: Sequence[int], class_of_id: Mapping[int, int]) -> "UnknownIdsError":
+        """Return the error of a mask's file that has these ids."""
+        own = sorted(set(class_of_id) - {IGNORED})
+        besides = f", and {IGNORED} for pixels that do not count" if IGNORED in class_of_id else ""
+        lossy = "; JPEG changes ids: save masks as PNG" if path.suffix.lower() in (".jpg", ".jpeg") else ""
+        rule = f"there are the classes {own[0]} to {own[-1]}{besides}{lossy}"
+        error = cls(f"{path} has {the_ids(ids)}: {rule}")
+        error.ids, error.rule = ids, rule
+        return error
 
 
 class MaskFiles(Dataset):
@@ -39,6 +63,7 @@ class MaskFiles(Dataset):
         decoder: One that is installed.
         resize: Pixels that the shorter side is brought to; None: images stay as they are.
         augmenter: How they vary in training; None: evaluation, in which masks stay as large as they are.
+        skip_errors: Leave out of a batch what is not a whole image, in place of raising.
     """
 
     def __init__(
@@ -50,6 +75,7 @@ class MaskFiles(Dataset):
         decoder: str,
         resize: int | None,
         augmenter: Augmenter | None = None,
+        skip_errors: bool = False,
     ) -> None:
         self.files = files
         self.masks = masks
@@ -58,6 +84,7 @@ class MaskFiles(Dataset):
         self.decoder = decoder
         self.resize = resize
         self.augmenter = augmenter
+        self.skip_errors = skip_errors
 
     def __len__(self) -> int:
         return len(self.files)
@@ -68,22 +95,31 @@ class MaskFiles(Dataset):
         Raises:
             ImageFileError: A file is not a whole image, or the mask does not fit the image or the classes.
         """
-        return self._samples([item])[0]
+        return self._sample(*item) if isinstance(item, tuple) else self._sample(item, None)
 
     def __getitems__(self, items: list[int] | list[tuple[int, int]]) -> Batch:
-        """Return the finished batch of these indices or, in training, (index, key) pairs."""
-        return collate(self._samples(items))
+        """Return the finished batch of these indices or, in training, (index, key) pairs.
+
+        With `skip_errors`, `skipped`, int64 (S,), has the indices of what could not be read; an evaluated batch of
+        which nothing could be read has an image in its stead that counts nowhere.
+
+        Raises:
+            ImageFileError: As of one sample; with `skip_errors`, a mask does not fit, or no image to train on is whole.
+        """
+        samples, skipped = whole_samples(items, self._sample, self.skip_errors)
+        return finished(collate(samples or [self._stand_in(skipped[0])]), skipped, counts=bool(samples))
 
     @staticmethod
     def collate(batch: Batch) -> Batch:
         """Return the batch, which `__getitems__` has finished."""
         return batch
 
-    def _samples(self, items: list[int] | list[tuple[int, int]]) -> list[Sample]:
-        index, key = index_and_key(items)
-        if key is None:
-            return [self._evaluated(own) for own in index.tolist()]
-        return [self._varied(own, own_key) for own, own_key in zip(index.tolist(), key.tolist(), strict=True)]
+    def _sample(self, index: int, key: int | None) -> Sample:
+        return self._evaluated(index) if key is None else self._varied(index, key)
+
+    def _stand_in(self, index: int) -> Sample:
+        mask = torch.full((_STAND_IN, _STAND_IN), IGNORED, dtype=torch.uint8)
+        return Sample(torch.zeros(self.in_chans, *mask.shape, dtype=torch.uint8), mask, index)
 
     def _evaluated(self, index: int) -> Sample:
         image, mask = self._read(index)
@@ -137,15 +173,7 @@ def read_mask(path: Path, class_of_id: Mapping[int, int]) -> Tensor:
     classes[list(class_of_id)] = list(class_of_id.values())
     found = classes[ids] if ids.min() >= 0 else np.full_like(ids, -1)
     if found.min() < 0:
-        wrong = np.unique(ids[found < 0]).tolist()
-        more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
-        own = sorted(set(class_of_id) - {IGNORED})
-        besides = f", and {IGNORED} for pixels that do not count" if IGNORED in class_of_id else ""
-        lossy = "; JPEG changes ids: save masks as PNG" if path.suffix.lower() in (".jpg", ".jpeg") else ""
-        raise MaskFileError(
-            f"{path} has the id{'s' * (len(wrong) > 1)} {', '.join(map(str, wrong[:_NAMED]))}{more}: "
-            f"there are the classes {own[0]} to {own[-1]}{besides}{lossy}"
-        )
+        raise UnknownIdsError.of(path, np.unique(ids[found < 0]).tolist(), class_of_id)
     return torch.from_numpy(found.astype(np.uint8))
 
 
@@ -162,8 +190,14 @@ def check_size(image: Path, image_size: tuple[int, int], mask: Path, mask_size: 
         raise MaskFileError(f"{mask} has {sizes[0]} pixels, its image {image} has {sizes[1]}")
 
 
-def look_at(image: Path, mask: Path, class_of_id: Mapping[int, int]) -> tuple[str | None, frozenset[int]]:
-    """Return what is wrong with a pair, or None, and the classes of its pixels."""
+def the_ids(ids: Sequence[int]) -> str:
+    """Return the ids, of many the first, as a message has them."""
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return f"the id{'s' * (len(ids) > 1)} {', '.join(map(str, ids[:_NAMED]))}{more}"
+
+
+def look_at(image: Path, mask: Path, class_of_id: Mapping[int, int]) -> tuple[ImageFileError | None, frozenset[int]]:
+    """Return what is wrong with a pair, which begins with the file's name, or None, and the classes of its pixels."""
     try:
         with image_file(image) as file:
             width, height = upright_size(file)
@@ -171,5 +205,5 @@ def look_at(image: Path, mask: Path, class_of_id: Mapping[int, int]) -> tuple[st
         classes = read_mask(mask, class_of_id)
         check_size(image, (height, width), mask, tuple(classes.shape))
     except ImageFileError as error:
-        return str(error), frozenset()
+        return error, frozenset()
     return None, frozenset(classes.unique().tolist())

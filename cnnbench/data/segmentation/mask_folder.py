@@ -1,6 +1,6 @@
 """Images of one's own, and a mask for each."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -8,13 +8,13 @@ from pathlib import Path
 from cnnbench.data import checks
 from cnnbench.data.file_index import find_images
 from cnnbench.data.files import cores
+from cnnbench.data.image_files import ImageFileError
 from cnnbench.data.segmentation.augment import SegmentationAugmentation
 from cnnbench.data.segmentation.base import IGNORED
 from cnnbench.data.segmentation.files import VARIED, MaskFilesDataModule, Pairs
-from cnnbench.data.segmentation.mask_files import look_at
+from cnnbench.data.segmentation.mask_files import UnknownIdsError, look_at
+from cnnbench.data.segmentation.mismatches import Mismatch, told
 from cnnbench.errors import UserError
-
-_NAMED = 10  # mismatches that a message has at most
 
 
 class MaskFolderDataModule(MaskFilesDataModule):
@@ -29,8 +29,8 @@ class MaskFolderDataModule(MaskFilesDataModule):
         class_names: Names of the classes, in the order of the ids in the masks.
         val_fraction: Part of the training images to validate on, always the same, where there is no `val` folder.
         mask_suffix: What the name of a mask has beyond that of its image, such as `_mask`.
-        predict_root: Images to predict, any below this folder; None: those of `test`, else of `val`, and where there
-            are no masks, all below `root`.
+        predict_root: Images to predict, any below this folder; None: those of `test`, else of `val` or the part held
+            out, else of `root/images`, and where there are no masks, all below `root`.
         batch_size: Images a process and step.
         image_size: Height and width of the part of a training image that is taken.
         resize: Pixels that the shorter side is brought to before all else, in evaluation too; None: as it is.
@@ -40,6 +40,8 @@ class MaskFolderDataModule(MaskFilesDataModule):
         mean: Of pixels in 0..1; None: the model's, else ImageNet's.
         std: The same.
         decoder: `auto` is the fastest that is installed, of simplejpeg, torchvision and pil.
+        on_error: What to do with a file that is not a whole image: `raise`, or `skip` it; what was skipped is counted
+            and listed at the end.
     """
 
     def __init__(
@@ -58,13 +60,17 @@ class MaskFolderDataModule(MaskFilesDataModule):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         decoder: str = "auto",
+        on_error: str = "raise",
     ) -> None:
         super().__init__(
             *(root, predict_root, batch_size, image_size, resize, num_workers, in_chans, augmentation, mean, std),
-            decoder,
+            *(decoder, on_error),
         )
-        if not class_names or len(class_names) > 255:
-            raise UserError(f"class_names are {len(class_names or ())}: name each class, 255 of them at most")
+        if not class_names:
+            like = "such as --data.class_names '[background, road, tree]'"
+            raise UserError(f"class_names is missing: name the classes in the order of the ids in the masks, {like}")
+        if len(class_names) > IGNORED:
+            raise UserError(f"class_names has {len(class_names)} names: there are {IGNORED} at most")
         checks.distinct("class_names", class_names)
         if val_fraction is not None and not 0 < val_fraction < 1:
             raise UserError(f"val_fraction is {val_fraction}: it must be above 0 and below 1")
@@ -83,10 +89,22 @@ class MaskFolderDataModule(MaskFilesDataModule):
         folder = self.root / split
         if split == "test" or (folder / "masks").is_dir():
             return self._pairs(folder)
-        whole = self.root / "train" if (self.root / "train/masks").is_dir() else self.root
-        if self.val_fraction is None:
-            raise UserError(f"no {folder / 'masks'}: add it, or set val_fraction, the part of {whole} to validate on")
-        return self._pairs(whole).held_out(self.val_fraction)[split == "val"]
+        whole = self.root / "train" if (self.root / "train/images").is_dir() else self.root
+        if self.val_fraction is not None:
+            return self._pairs(whole).held_out(self.val_fraction)[split == "val"]
+        if self._has_images(split) or (split == "train" and self._has_images("val")):
+            return self._pairs(folder)  # which says what it lacks
+        raise UserError(self._nothing_to_validate_on(whole))
+
+    def _nothing_to_validate_on(self, whole: Path) -> str:
+        if not (whole / "images").is_dir():
+            return f"no {self.root / 'images'} or {self.root / 'train/images'}: a folder of data has images and masks"
+        wanted = self.root / "val" if whole != self.root else f"{self.root / 'train'} and {self.root / 'val'}"
+        fraction = f"set val_fraction, the part of {whole / 'images'} to hold out"
+        return f"{self.root} has nothing to validate on: {fraction}, or make {wanted} with images and masks"
+
+    def _has_images(self, part: str) -> bool:
+        return (self.root / part / "images").is_dir()
 
     def _pairs(self, folder: Path) -> Pairs:
         """Return the images and masks of a folder, which are looked at once."""
@@ -100,28 +118,52 @@ class MaskFolderDataModule(MaskFilesDataModule):
                 raise UserError(f"no {folder / name}: a folder of data has images and masks")
         images, masks = (_by_name(folder / name) for name in ("images", "masks"))
         wanted = {f"{name}{self.mask_suffix}": path for name, path in images.items()}
-        lonely = [f"{path} has no mask" for name, path in wanted.items() if name not in masks]
-        lonely += [f"{path} has no image" for name, path in masks.items() if name not in wanted]
-        _refuse(folder, lonely, _suffix_hint(images, masks))
-        pairs = Pairs(list(wanted.values()), [masks[name] for name in wanted])
+        if wanted.keys() != masks.keys():
+            raise UserError(told(_lonely(folder, wanted, masks)) + _suffix_hint(images, masks))
+        return self._looked_at(Pairs(list(wanted.values()), [masks[name] for name in wanted], folder / "images"))
+
+    def _looked_at(self, pairs: Pairs) -> Pairs:
+        """Return the pairs without those that are to be skipped, and refuse what does not fit."""
         with ThreadPoolExecutor(cores()) as pool:
             found = list(pool.map(look_at, pairs.files, pairs.masks, repeat(self.class_of_id)))
-        _refuse(folder, [problem for problem, _ in found if problem])
-        if frozenset().union(*(classes for _, classes in found)) == {0, IGNORED} and self.num_classes > 1:
+        errors = {place: error for place, (error, _) in enumerate(found) if error is not None}
+        skipped = {place: error for place, error in errors.items() if self._is_skipped(error)}
+        if len(skipped) == len(found) or len(skipped) < len(errors):
+            refused = errors if len(skipped) == len(found) else errors.keys() - skipped.keys()
+            raise UserError(told(_mismatch(pairs, place, errors[place]) for place in sorted(refused)))
+        if self._processes()[1] == 0:
+            self._skipped |= {pairs.files[place]: str(error) for place, error in skipped.items()}
+        self._check_classes(pairs.masks, frozenset().union(*(classes for _, classes in found)))
+        return pairs.subset([place for place in range(len(found)) if place not in skipped])
+
+    def _is_skipped(self, error: ImageFileError) -> bool:
+        return self.on_error == "skip" and type(error) is ImageFileError  # others are whole, and do not fit
+
+    def _check_classes(self, masks: Sequence[Path], classes: frozenset[int]) -> None:
+        if classes == {0, IGNORED} and self.num_classes > 1:
             raise UserError(
-                f"{folder / 'masks'}: no pixel is of another class than {self.class_names[0]}, and {IGNORED} is for "
+                f"{masks[0].parent}: no pixel is of another class than {self.class_names[0]}, and {IGNORED} is for "
                 f"pixels that do not count; if it is {self.class_names[1]} here, write 1: (np.asarray(mask) > 0) * 1"
             )
-        return pairs
 
     def images_to_predict(self) -> Pairs:
-        """Return the images below `predict_root`, else those of `test` or `val`; without masks, all below `root`."""
-        has_masks = any((self.root / folder / "masks").is_dir() for folder in ("", "train", "val", "test"))
-        if self.predict_root is None and not has_masks:
-            if not self.root.is_dir():
-                raise UserError(f"nothing to predict: {self.root} is not a folder")
+        """Return the images to predict, whose masks nobody needs, as `predict_root` has it."""
+        parts = ("", "train", "val", "test")
+        if self.predict_root is not None:
+            return super().images_to_predict()
+        if not self.root.is_dir():
+            raise UserError(f"nothing to predict: {self.root} is not a folder")
+        if not any((self.root / part / "masks").is_dir() for part in parts):
             return self.without_annotations(self.root)
-        return super().images_to_predict()
+        part = next(filter(self._has_images, ("test", "val")), None)
+        if part is None and self.val_fraction is not None:
+            return self._not_empty("val")
+        if part is not None or self._has_images(""):
+            return self.without_annotations(self.root / (part or "") / "images")
+        raise UserError(
+            f"nothing to predict: no images in {self.root / 'test'}, {self.root / 'val'} or {self.root}; set "
+            f"predict_root to a folder of images, such as {self.root / 'train/images'}"
+        )
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
@@ -143,7 +185,23 @@ def _suffix_hint(images: Collection[str], masks: Collection[str]) -> str:
     return f"; set mask_suffix to {ending}" if images and ending else ""
 
 
-def _refuse(folder: Path, problems: Sequence[str], hint: str = "") -> None:
-    if problems:
-        more = [f"and {len(problems) - _NAMED:,} more"] if len(problems) > _NAMED else []
-        raise UserError(f"{folder}: {'; '.join([*problems[:_NAMED], *more])}{hint}")
+def _lonely(folder: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[Mismatch]:
+    """Return the images and masks of a folder that have no partner, by the names of their masks."""
+    ending = next((mask.suffix for mask in masks.values()), ".png")
+    alone = {name: path for name, path in images.items() if name not in masks}
+    missing = "".join(f"{folder / 'masks' / name}{ending}" for name in [*alone][:1])
+    reason = f"has no mask: add {missing}" + (", …" if len(alone) > 1 else "")
+    without_image = (path for name, path in masks.items() if name not in images)
+    return [
+        *(Mismatch("images", path, reason) for path in alone.values()),
+        *(Mismatch("masks", path, "has no image") for path in without_image),
+    ]
+
+
+def _mismatch(pairs: Pairs, place: int, error: ImageFileError) -> Mismatch:
+    """Return what an error says of a pair, which begins with the file."""
+    image, mask = pairs.files[place], pairs.masks[place]
+    if isinstance(error, UnknownIdsError):
+        return Mismatch("masks", mask, f"has {{ids}}: {error.rule}", error.ids)
+    kind, file = ("masks", mask) if str(error).startswith(f"{mask} ") else ("images", image)
+    return Mismatch(kind, file, str(error).removeprefix(f"{file} "))

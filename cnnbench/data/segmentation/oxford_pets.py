@@ -33,6 +33,8 @@ class OxfordPetsDataModule(MaskFilesDataModule):
         mean: Of pixels in 0..1; None: the model's, else ImageNet's.
         std: The same.
         decoder: `auto` is the fastest that is installed, of simplejpeg, torchvision and pil.
+        on_error: What to do with a file that is not a whole image: `raise`, or `skip` it; what was skipped is counted
+            and listed at the end.
     """
 
     class_names = ("pet", "background", "border")
@@ -52,10 +54,11 @@ class OxfordPetsDataModule(MaskFilesDataModule):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         decoder: str = "auto",
+        on_error: str = "raise",
     ) -> None:
         super().__init__(
             *(root, predict_root, batch_size, image_size, resize, num_workers, in_chans, augmentation, mean, std),
-            decoder,
+            *(decoder, on_error),
         )
         checks.probability("val_fraction", val_fraction)
         self.download = download
@@ -86,5 +89,5 @@ class OxfordPetsDataModule(MaskFilesDataModule):
             )
         names = [line.split()[0] for line in list_of_images.read_text().splitlines() if line.strip()]
         images = [folder / f"images/{name}.jpg" for name in names]
-        pairs = Pairs(images, [folder / f"annotations/trimaps/{name}.png" for name in names])
+        pairs = Pairs(images, [folder / f"annotations/trimaps/{name}.png" for name in names], folder / "images")
         return pairs if split == "test" else pairs.held_out(self.val_fraction)[split == "val"]

@@ -1,5 +1,6 @@
 """PASCAL VOC's segmentation set, and other sets in its format."""
 
+import os
 from pathlib import Path
 
 from torchvision.datasets import VOCSegmentation
@@ -33,6 +34,8 @@ class VOCSegmentationDataModule(MaskFilesDataModule):
         mean: Of pixels in 0..1; None: the model's, else ImageNet's.
         std: The same.
         decoder: `auto` is the fastest that is installed, of simplejpeg, torchvision and pil.
+        on_error: What to do with a file that is not a whole image: `raise`, or `skip` it; what was skipped is counted
+            and listed at the end.
     """
 
     def __init__(
@@ -53,10 +56,11 @@ class VOCSegmentationDataModule(MaskFilesDataModule):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         decoder: str = "auto",
+        on_error: str = "raise",
     ) -> None:
         super().__init__(
             *(root, predict_root, batch_size, image_size, resize, num_workers, in_chans, augmentation, mean, std),
-            decoder,
+            *(decoder, on_error),
         )
         checks.distinct("class_names", class_names)
         self.download = download
@@ -77,4 +81,6 @@ class VOCSegmentationDataModule(MaskFilesDataModule):
         """Read the lists of the split's sets."""
         sets = [the_set(VOCSegmentation, self.root, name) for name in self.sets[split]]
         images = [Path(path) for found in sets for path in found.images]
-        return Pairs(images, [Path(path) for found in sets for path in found.masks])
+        folders = [path.parent for path in images]  # one a year
+        common = Path(os.path.commonpath(folders)) if folders else self.root
+        return Pairs(images, [Path(path) for found in sets for path in found.masks], common)

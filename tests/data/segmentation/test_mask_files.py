@@ -1,5 +1,8 @@
 """Sets of images with masks: what is read is what was written, varied together, and what does not fit is named."""
 
+import shutil
+
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,7 @@ from cnnbench.data import (
     SegmentationAugmentation,
     VOCSegmentationDataModule,
 )
+from cnnbench.data.base import counted
 from cnnbench.data.segmentation import mask_files
 from cnnbench.data.segmentation.mask_files import read_mask
 from cnnbench.errors import UserError
@@ -120,7 +124,7 @@ def test_a_part_is_held_out_and_subfolders_and_suffixes_are_matched(tmp_path):
     data = folder(tmp_path, val_fraction=0.4, mask_suffix="_mask")
     data.setup("fit")
     assert (len(data.datasets["train"]), len(data.datasets["val"])) == (3, 2)
-    with pytest.raises(UserError, match="val/masks: add it, or set val_fraction"):
+    with pytest.raises(UserError, match=r"has nothing to validate on: set val_fraction, the part of .*/images to hold"):
         folder(tmp_path, mask_suffix="_mask").setup("validate")
 
 
@@ -159,6 +163,106 @@ def test_each_mask_is_checked_once(tmp_path, monkeypatch):
     assert sorted(read) == [f"{n}.png" for n in range(4)]
 
 
+class Predicts(pl.LightningModule):
+    """Notes the images that count."""
+
+    def predict_step(self, batch):
+        assert "skipped" not in batch
+        return batch["index"][counted(batch)].tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_what_cannot_be_read_is_not_predicted_on_request_counted_and_listed(tmp_path, capsys, batch_size, workers):
+    for n in range(4):
+        save(tmp_path / f"{n}.png", COLOURS[ids_of(20, 20)])
+    for n, content in ((1, b"no"), (2, (tmp_path / "2.png").read_bytes()[:60])):
+        (tmp_path / f"{n}.png").write_bytes(content)
+    data = folder(tmp_path, on_error="skip", batch_size=batch_size, num_workers=workers)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    indices = pl.Trainer(accelerator="cpu", **quiet).predict(Predicts(), data)
+    assert [index for batch in indices for index in batch] == [0, 3]
+    lines = capsys.readouterr().err.splitlines()
+    at = lines.index("skipped 2 files that are not whole images:")
+    assert [line.partition(" cannot be read as an image: ")[0] for line in lines[at + 1 : at + 3]] == [
+        f"  {tmp_path}/{n}.png" for n in (1, 2)
+    ]
+
+
+def test_pairs_that_cannot_be_read_are_left_out_of_training_on_request(pairs, capsys):
+    (pairs / "train/images/one.png").write_bytes(b"no")
+    (pairs / "val/masks/two.png").write_bytes(b"no")
+    data = folder(pairs, on_error="skip")
+    data.setup("fit")
+    for split, left_out in (("train", "one"), ("val", "two")):
+        names = [data.file_name(split, place) for place in range(len(data.datasets[split]))]
+        assert names == [f"{name}.png" for name in sorted(SIZES) if name != left_out]
+    data.teardown("fit")
+    listed = capsys.readouterr().err
+    assert listed.startswith("skipped 2 files that are not whole images:\n")
+    assert f"{pairs}/train/images/one.png cannot be read" in listed
+    assert f"{pairs}/val/masks/two.png cannot be read" in listed
+
+
+def test_a_mask_that_does_not_fit_is_not_skipped(pairs, pets):
+    edit(pairs, "one", lambda ids: ids + 3)
+    with pytest.raises(UserError, match=r"one.png has the ids 3, 4, 5"):
+        folder(pairs, on_error="skip").setup("fit")
+    save(pets / "oxford-iiit-pet/annotations/trimaps/Bengal_1.png", np.full((40, 60), 255, np.uint8))
+    with pytest.raises(UserError, match=r"Bengal_1.png has the id 255"):
+        batches(OxfordPetsDataModule(str(pets), num_workers=0, on_error="skip"), "test")
+
+
+def predicted(root, **options):
+    data = folder(root, **options)
+    data.setup("predict")
+    files = [data.index_name("predict", place) for place in range(len(data.datasets["predict"]))]
+    return [file.removeprefix(f"{root}/") for file in files]
+
+
+def test_images_are_predicted_that_have_no_masks(tmp_path):
+    """Of the root itself, then of `val`, then of `test`, and never the masks."""
+    for part, masks in (("", True), ("val/", False), ("test/", False)):
+        save(tmp_path / f"{part}images/sub/1.png", COLOURS[ids_of(20, 20)])
+        if masks:
+            save(tmp_path / "masks/sub/2.png", ids_of(20, 20))  # of another image
+        assert predicted(tmp_path) == [f"{part}images/sub/1.png"]
+
+
+def test_images_to_train_on_are_predicted_where_they_are_named(pairs):
+    shutil.rmtree(pairs / "val")
+    with pytest.raises(UserError, match=r"^nothing to predict: .*; set predict_root to .*, such as \S+/train/images$"):
+        predicted(pairs)
+    assert len(predicted(pairs, predict_root=str(pairs / "train/images"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("below", "stage", "message"),
+    [
+        (".", "fit", "{root} has nothing to validate on: set val_fraction, the part of {root}/images to hold out, or "
+         "make {root}/train and {root}/val with images and masks"),
+        ("train", "fit", "{root} has nothing to validate on: set val_fraction, the part of {root}/train/images to hold "
+         "out, or make {root}/val with images and masks"),
+        ("val", "fit", "no {root}/train/images: a folder of data has images and masks"),
+        ("train", "test", "{root} has no test set; validate evaluates on the one of validation"),
+        ("elsewhere", "fit", "no {root}/images or {root}/train/images: a folder of data has images and masks"),
+    ],
+)  # fmt: skip
+def test_a_set_that_is_not_there_is_named(tmp_path, below, stage, message):
+    for kind in ("images", "masks"):
+        save(tmp_path / below / kind / "1.png", ids_of(20, 20))
+    with pytest.raises(UserError) as error:
+        folder(tmp_path).setup(stage)
+    assert str(error.value) == message.format(root=tmp_path)
+
+
+def test_class_names_are_asked_for():
+    with pytest.raises(UserError, match=r"^class_names is missing: .* such as --data.class_names '\[background, "):
+        MaskFolderDataModule(num_workers=0)
+    with pytest.raises(UserError, match=r"^class_names has 256 names: there are 255 at most$"):
+        MaskFolderDataModule(class_names=tuple(map(str, range(256))), num_workers=0)
+
+
 def edit(root, name, change):
     path = root / f"train/masks/{name}.png"
     save(path, change(np.asarray(Image.open(path))))
@@ -194,16 +298,22 @@ MISTAKES = {
     ),
     "suffix": (
         lambda root: [file.rename(file.with_stem(f"{file.stem}_mask")) for file in (root / "train/masks").iterdir()],
-        "has no mask; .*; set mask_suffix to _mask",
+        r"3 images \(.*\) have no mask: add .*; 3 masks \(.*\) have no image; set mask_suffix to _mask$",
     ),
-    "mask": (lambda root: (root / "train/masks/one.png").unlink(), "images/one.png has no mask"),
+    "mask": (
+        lambda root: (root / "train/masks/one.png").unlink(),
+        r"^\S+/images/one.png has no mask: add \S+/train/masks/one.png$",
+    ),
     "image": (lambda root: (root / "train/images/one.png").unlink(), "masks/one.png has no image"),
     "pixel": (
         lambda root: [save(root / f"train/{kind}/dot.png", np.zeros((1, 1), np.uint8)) for kind in ("images", "masks")],
         "dot.png has one pixel: there is nothing to segment",
     ),
     "damaged": (lambda root: (root / "train/masks/one.png").write_bytes(b"no"), "one.png cannot be read as an image"),
-    "folder": (lambda root: (root / "train/masks").rename(root / "train/labels"), "train/masks: add it, or set val_f"),
+    "folder": (
+        lambda root: (root / "train/masks").rename(root / "train/labels"),
+        "^no .*train/masks: a folder of data has images and masks$",
+    ),
 }
 
 
@@ -220,6 +330,26 @@ def test_each_mismatch_is_named(pairs):
     MISTAKES["size"][0](pairs)
     with pytest.raises(UserError, match=r"one.png has the ids .*; .*two.png has 40x59"):
         folder(pairs).setup("fit")
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_what_is_wrong_with_many_files_is_told_once(tmp_path, kind):
+    for n in range(12):
+        save(tmp_path / f"images/{n:02}.png", COLOURS[ids_of(20, 20)])
+        save(tmp_path / f"masks/{n:02}.png", ids_of(20, 20) + np.uint8(n % 3))
+    if kind == "images":
+        shutil.rmtree(tmp_path / "masks")
+        (tmp_path / "masks").mkdir()
+        save(tmp_path / "masks/00.png", ids_of(20, 20))
+    with pytest.raises(UserError) as error:
+        folder(tmp_path, val_fraction=0.5).setup("fit")
+    known = "there are the classes 0 to 2, and 255 for pixels that do not count"
+    named = [f"{tmp_path}/{kind}/{n:02}.png" for n in ((1, 2, 3) if kind == "images" else (1, 2, 4))]
+    told = {
+        "masks": f"8 masks ({', '.join(named)} and 5 more) have the ids 3, 4: {known}",
+        "images": f"11 images ({', '.join(named)} and 8 more) have no mask: add {tmp_path}/masks/01.png, …",
+    }
+    assert str(error.value) == told[kind]
 
 
 def test_a_name_of_two_classes_is_refused():
