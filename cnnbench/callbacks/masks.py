@@ -1,7 +1,9 @@
 """What `predict` writes of segmentation: masks as indexed PNGs, and pictures with the classes laid over."""
 
 import csv
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -23,7 +25,8 @@ class MaskWriter(SharedFolderWriter):
 
     `masks/` has a PNG for each image, of its size, whose pixels are classes and whose palette is VOC's; `pictures/` has
     the images with the classes' colours laid over, but for the first class, the background; `classes.csv` says what
-    each class is called and its colour.
+    each class is called and its colour. A mask is called as its image, and lies as deep, so that a data module reads
+    both: of `a/1.jpg` it is `a/1.png`; where another image differs in its ending alone, `a/1.jpg.png`.
 
     Args:
         directory: Where to write; a file appears when it is complete.
@@ -37,7 +40,9 @@ class MaskWriter(SharedFolderWriter):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Create the folders, and say what the classes are."""
-        names = trainer.datamodule.class_names
+        data = trainer.datamodule
+        names = data.class_names
+        self._names = output_names([data.file_name("predict", i) for i in range(len(data.datasets["predict"]))])
         self._palette = palette(256)
         (self.directory / "masks").mkdir(exist_ok=True)
         if self.pictures != 0:
@@ -56,19 +61,27 @@ class MaskWriter(SharedFolderWriter):
         """Write the masks of the batch, and draw them."""
         data = trainer.datamodule
         for place, (index, classes) in enumerate(zip(outputs["index"].tolist(), outputs["classes"], strict=True)):
-            name = file_name(index, data.index_name("predict", index))
-            self._write_mask(classes.cpu(), self.directory / "masks" / f"{name}.png")
+            self._write_mask(classes.cpu(), self._path("masks", index, "png"))
             if self.pictures is None or index < self.pictures:
                 height, width = batch["size"][place].tolist()
                 image = shown(batch["image"][place][:, :height, :width], data.mean, data.std)
                 picture = self._drawn(image, classes.cpu(), len(data.class_names))
-                write_jpeg(picture, self.directory / "pictures" / f"{name}.jpg")
+                write_jpeg(picture, self._path("pictures", index, "jpg"))
             self._written += 1
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse to end with nothing."""
-        if not self._written and trainer.is_global_zero:
-            raise UserError("nothing was predicted: trainer.limit_predict_batches is 0")
+        own = torch.tensor(self._written, device=trainer.strategy.root_device)
+        if not trainer.strategy.reduce(own, reduce_op="sum") and trainer.is_global_zero:
+            none_asked = trainer.limit_predict_batches == 0
+            reason = "trainer.limit_predict_batches is 0" if none_asked else "none of the images can be read"
+            raise UserError(f"nothing was predicted: {reason}")
+
+    def _path(self, folder: str, index: int, ending: str) -> Path:
+        """Return where a file of an image goes, in a folder that is there."""
+        path = self.directory / folder / f"{self._names[index]}.{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def _write_mask(self, classes: Tensor, path: Path) -> None:
         image = Image.fromarray(classes.numpy(), mode="P")
@@ -94,6 +107,11 @@ def palette(count: int) -> list[tuple[int, int, int]]:
     return [tuple(part(label, channel) for channel in range(3)) for label in range(count)]
 
 
-def file_name(index: int, name: str) -> str:
-    """Return the name of an image's files without their ending: images of several folders may share theirs."""
-    return f"{index:06d}_{Path(name).stem}" if Path(name).suffix else f"{index:06d}"
+def output_names(files: Sequence[str]) -> list[str]:
+    """Return the names of images' files without their ending, or with it where another image has the same without."""
+    short = [PurePosixPath(file).with_suffix("").as_posix() for file in files]
+    times, whole = Counter(short), {*files}
+    return [
+        file if times[name] > 1 or (name != file and name in whole) else name
+        for file, name in zip(files, short, strict=True)
+    ]

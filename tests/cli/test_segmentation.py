@@ -1,6 +1,7 @@
 """Segmentation by the command line: train, test, predict, train on, in one process and in two; bad input."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import torch
 from forked import run_forked
 from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from PIL import Image
+
+from cnnbench.data import MaskFolderDataModule
 
 TINY = (
     *("--model.model_args", "{widths: [4, 4, 8], deep_supervision: 1}"),
@@ -71,14 +74,14 @@ def test_a_checkpoint_alone_predicts_a_folder_of_images(fitted, run, write_photo
     write_photo(tmp_path / "images/below/tall.png", 30, 70)
     words = ("predict", "--ckpt_path", fitted.best, "--data.root", tmp_path / "images")
     whole, tiled = (run(*words, *more).directory for more in ((), ("--model.tile", 64, "--model.overlap", 32)))
-    masks = [Image.open(path) for path in sorted((whole / "masks").iterdir())]
+    masks = [Image.open(whole / f"masks/{name}.png") for name in ("wide", "below/tall")]
     assert [(mask.mode, mask.size) for mask in masks] == [("P", (90, 41)), ("P", (30, 70))]
     assert masks[0].getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
     assert all(np.asarray(mask).max() <= 10 for mask in masks)
-    pictures = [Image.open(path) for path in sorted((whole / "pictures").iterdir())]
+    pictures = [Image.open(whole / f"pictures/{name}.jpg") for name in ("wide", "below/tall")]
     assert [picture.size for picture in pictures] == [(90, 41), (30, 70)]
-    for mask, path in zip(masks, sorted((tiled / "masks").iterdir()), strict=True):
-        assert (np.asarray(mask) == np.asarray(Image.open(path))).mean() > 0.99
+    for mask, name in zip(masks, ("wide", "below/tall"), strict=True):
+        assert (np.asarray(mask) == np.asarray(Image.open(tiled / f"masks/{name}.png"))).mean() > 0.99
     with (whole / "classes.csv").open() as file:
         assert [row["name"] for row in csv.DictReader(file)] == ["background", *"0123456789"]
 
@@ -89,6 +92,35 @@ def test_predicted_masks_are_written_and_not_kept(fitted, run, monkeypatch):
     predicted = run("predict", "--ckpt_path", fitted.best, "--pictures", 0)
     assert kept == [[]]
     assert len(list((predicted.directory / "masks").iterdir())) == 7
+
+
+def test_predicted_masks_are_read_with_their_images(fitted, run, write_photo, tmp_path):
+    for name in ("rgb.jpg", "sub/rgb.jpg"):
+        write_photo(tmp_path / "images" / name, 40, 40)
+    (tmp_path / "masks").mkdir()
+    Image.new("L", (40, 40)).save(tmp_path / "masks/rgb.png")  # of one of them alone
+    predicted = run("predict", "--ckpt_path", fitted.best, "--data.root", tmp_path, "--pictures", 1)
+    assert re.search(rf"^images +2 below {tmp_path}/images$", predicted.out, re.MULTILINE)
+    assert [path.name for path in (predicted.directory / "pictures").iterdir()] == ["rgb.jpg"]
+    (predicted.directory / "images").symlink_to(tmp_path / "images")
+    names = ("background", *"0123456789")
+    data = MaskFolderDataModule(str(predicted.directory), class_names=names, num_workers=0, val_fraction=0.5)
+    data.setup("fit")
+    assert [data.file_name(split, 0) for split in ("train", "val")] == ["rgb.jpg", "sub/rgb.jpg"]
+
+
+def test_images_that_cannot_be_read_are_not_predicted_on_request(fitted, run, mistake, write_photo, tmp_path):
+    write_photo(tmp_path / "images/good.jpg", 40, 40)
+    (tmp_path / "images/bad.jpg").write_text("no")
+    words = ("predict", "--ckpt_path", fitted.best, "--data.root", tmp_path / "images")
+    assert f"{tmp_path}/images/bad.jpg cannot be read as an image" in mistake(*words, leaves_run=True)
+    predicted = run(*words, "--data.on_error", "skip", "--data.batch_size", 1)
+    assert [path.name for path in (predicted.directory / "masks").iterdir()] == ["good.png"]
+    listed = f"skipped 1 files that are not whole images:\n  {tmp_path}/images/bad.jpg cannot be read as an image"
+    assert listed in predicted.err
+    (tmp_path / "images/good.jpg").unlink()
+    with pytest.raises(AssertionError, match="nothing was predicted: none of the images can be read"):
+        run(*words, "--data.on_error", "skip")
 
 
 def test_an_image_of_one_pixel_is_not_predicted(fitted, mistake, tmp_path):
@@ -113,8 +145,8 @@ def test_masks_that_do_not_fit_are_named_before_training(mistake, tmp_path, conf
     data = ("--data.root", tmp_path, "--data.class_names", "[a, b, c, d]", "--data.val_fraction", 0.5)
     recipe = ("fit", "--config", configs / "segmentation/unet_pets.yaml", "--model.pretrained_backbone", "false")
     message = mistake(*recipe, "--data", "MaskFolderDataModule", *data)
-    assert "2.png has the id 6: there are the classes 0 to 3" in message
-    assert "3.png has the id 9" in message
+    assert "2.png, " in message
+    assert "3.png) have the ids 6, 9: there are the classes 0 to 3" in message
 
 
 @pytest.mark.slow
@@ -137,3 +169,17 @@ def test_two_processes_find_and_count_what_one_does(fitted, tmp_path):
         pictures = sorted((tmp_path / f"predict-{n}").rglob("*.jpg"))
         assert pictures == [directory / f"pictures/{index:06d}.jpg" for index in range(7)]
     assert all(one.read_bytes() == other.read_bytes() for one, other in zip(alone, shared, strict=True))
+
+
+@pytest.mark.slow
+def test_two_processes_write_masks_where_the_first_can_read_nothing(fitted, write_photo, tmp_path):
+    for name in ("a.jpg", "a.png", "below/a.jpg", "b.jpg"):
+        write_photo(tmp_path / "images" / name, 40, 40)
+    (tmp_path / "images/b.jpg").write_text("no")
+    for name in ("a.jpg", "a.png"):  # the first of two batches, which is the first process's
+        (tmp_path / "images" / name).write_text("no")
+    shared = ("--wandb", "disabled", "--trainer.accelerator", "cpu", "--trainer.default_root_dir", tmp_path / "runs")
+    data = ("--data.root", tmp_path / "images", "--data.on_error", "skip", "--data.batch_size", 2)
+    run_forked((2, ["predict", "--ckpt_path", fitted.best, *data, *shared, "--trainer.devices", 2]))
+    (masks,) = (tmp_path / "runs").rglob("masks")
+    assert [path.relative_to(masks).as_posix() for path in masks.rglob("*.png")] == ["below/a.png"]
