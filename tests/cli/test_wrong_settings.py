@@ -41,6 +41,9 @@ OPTIONS = {
     "--trainer.accelerator gpuu": "unknown trainer.accelerator 'gpuu'; did you mean 'gpu'",
     "--trainer.precision foo": "trainer.precision is 'foo', but must be",
     "--trainer.strategy foo": "unknown trainer.strategy 'foo'",
+    "--trainer.callbacks+=Finetuning --trainer.callbacks.strategy=last_stages --trainer.callbacks.stages=layer9": (
+        "trainer.callbacks.stages is 'layer9', but must be int or null"
+    ),
     "--model.optim.clip_mode agcc": "unknown clip_mode 'agcc'; did you mean 'agc'",
     "--model.optim.layer_decay 1.5": "optim.layer_decay is 1.5, but must be above 0 and at most 1",
     "--model.optim.base_batch_size 0": "optim.base_batch_size is 0, but must be at least 1",
@@ -93,6 +96,7 @@ def test_a_gpu_that_is_not_there(mistake):
     ("words", "named"),
     [
         ("fit", "data and model missing: give a recipe with --config"),
+        ("predict", "predict needs a checkpoint, --ckpt_path runs/…/checkpoints/best.ckpt, or a recipe"),
         ("fit configs/lenet5.yaml", "give a recipe as --config configs/lenet5.yaml"),
         ("fit --config configs/lenet.yaml", "no config at configs/lenet.yaml; did you mean 'configs/lenet5.yaml'"),
         ("fit --config lenet5.yaml", "did you mean 'configs/lenet5.yaml'"),

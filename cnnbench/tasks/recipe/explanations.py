@@ -98,7 +98,10 @@ class _Complaint:
 
 
 def _unknown_key(complaint: _Complaint, found: re.Match) -> str:
-    key = complaint.at(".".join(filter(None, found.groups())))
+    name = ".".join(filter(None, found.groups()))
+    if complaint.path.endswith(f".{name}") and "Expected a " in complaint.message:  # known, and of another type
+        return _wrong_type(complaint, found)
+    key = complaint.at(name)
     owners = [kind.__name__ for kind in complaint.others if key in class_keys(complaint.root, kind)]
     if owners:
         return f"unknown key {key!r}: {complaint.given_class.__name__} has none, {either(owners)} has"
