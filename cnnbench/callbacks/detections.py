@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cnnbench.callbacks.atomic import written_whole
 from cnnbench.callbacks.pictures import shown, with_boxes, write_jpeg
-from cnnbench.callbacks.shared_folder import SharedFolderWriter
+from cnnbench.callbacks.shared_folder import SharedFolderWriter, why_nothing
 from cnnbench.errors import UserError
 
 
@@ -63,7 +63,7 @@ class DetectionWriter(SharedFolderWriter):
             torch.distributed.all_gather_object(shares, images)
             images = {index: image for share in shares for index, image in share.items()}
         if not images:
-            raise UserError("nothing was predicted: trainer.limit_predict_batches is 0")
+            raise UserError(f"nothing was predicted: {why_nothing(trainer)}")
         if trainer.is_global_zero:
             self._write([images[index] for index in sorted(images)], trainer.datamodule.class_names)
 

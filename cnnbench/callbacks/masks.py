@@ -14,7 +14,7 @@ from torchvision.utils import draw_segmentation_masks
 
 from cnnbench.callbacks.atomic import written_whole
 from cnnbench.callbacks.pictures import shown, write_jpeg
-from cnnbench.callbacks.shared_folder import SharedFolderWriter
+from cnnbench.callbacks.shared_folder import SharedFolderWriter, why_nothing
 from cnnbench.errors import UserError
 
 _OPACITY = 0.55  # of a class on a picture
@@ -73,9 +73,7 @@ class MaskWriter(SharedFolderWriter):
         """Refuse to end with nothing."""
         own = torch.tensor(self._written, device=trainer.strategy.root_device)
         if not trainer.strategy.reduce(own, reduce_op="sum") and trainer.is_global_zero:
-            none_asked = trainer.limit_predict_batches == 0
-            reason = "trainer.limit_predict_batches is 0" if none_asked else "none of the images can be read"
-            raise UserError(f"nothing was predicted: {reason}")
+            raise UserError(f"nothing was predicted: {why_nothing(trainer)}")
 
     def _path(self, folder: str, index: int, ending: str) -> Path:
         """Return where a file of an image goes, in a folder that is there."""

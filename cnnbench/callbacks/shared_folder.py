@@ -19,3 +19,10 @@ class SharedFolderWriter(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Agree on the folder."""
         self.directory = Path(trainer.strategy.broadcast(str(self.directory)))
+
+
+def why_nothing(trainer: Trainer) -> str:
+    """Return why no image was predicted."""
+    if trainer.limit_predict_batches == 0:
+        return "trainer.limit_predict_batches is 0"
+    return "none of the images can be read"

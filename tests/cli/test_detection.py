@@ -104,6 +104,17 @@ def test_a_checkpoint_alone_predicts_a_folder_of_images(fitted, run, photos_in_a
     assert all(max(Image.open(picture).size) >= 640 for picture in pictures)  # large enough to read the labels
 
 
+def test_images_that_cannot_be_read_are_not_predicted_on_request(fitted, run, mistake, photos_in_a_folder):
+    bad = photos_in_a_folder / "bad.jpg"
+    bad.write_text("no")
+    words = ("predict", "--ckpt_path", fitted.best, "--data.root", photos_in_a_folder)
+    assert f"{bad} cannot be read as an image" in mistake(*words, leaves_run=True)
+    predicted = run(*words, "--data.on_error", "skip", "--data.batch_size", 1)
+    images = json.loads((predicted.directory / "images.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["wide.jpg", "below/tall.png"]
+    assert f"skipped 1 files that are not whole images:\n  {bad} cannot be read as an image" in predicted.err
+
+
 def test_ids_of_categories_are_those_of_the_training_data(fitted, run, photos_in_a_folder, tmp_path):
     """A folder that a recipe names has the checkpoint's, too."""
     checkpoint = torch.load(fitted.best, weights_only=True)

@@ -36,6 +36,8 @@ class COCODataModule(DetectionFilesDataModule):
         first_id: Number the classes by the categories' ids from this one on, those in the gaps without objects, as the
             published detectors do: 1 for Faster R-CNN's 90 classes, 0 for RetinaNet's 91. None: the categories alone,
             COCO's 80.
+        on_error: What to do with a file that is not a whole image: `raise`, or `skip` it; what was skipped is counted
+            and listed at the end.
     """
 
     def __init__(
@@ -55,10 +57,11 @@ class COCODataModule(DetectionFilesDataModule):
         std: tuple[float, ...] | None = None,
         decoder: str = "auto",
         first_id: int | None = None,
+        on_error: str = "raise",
     ) -> None:
         super().__init__(
             *(root, predict_root, batch_size, image_size, max_size, letterbox, num_workers, in_chans, augmentation),
-            *(empty_images, mean, std, decoder),
+            *(empty_images, mean, std, decoder, on_error),
         )
         self.year = year
         self.first_id = first_id

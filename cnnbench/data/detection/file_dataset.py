@@ -9,14 +9,15 @@ from torch.utils.data import Dataset
 
 from cnnbench.data.base import Batch
 from cnnbench.data.decoders import encoded_image, scale_for
-from cnnbench.data.detection.annotations import Annotations
+from cnnbench.data.detection.annotations import NO_OBJECTS, Annotations
 from cnnbench.data.detection.augment import Augmenter
 from cnnbench.data.detection.fit import Fit
 from cnnbench.data.detection.items import Item, item_of, resized, sample_of, size_of
 from cnnbench.data.detection.samples import Sample, collate
+from cnnbench.data.file_dataset import finished, whole_samples
 from cnnbench.data.image_files import ImageFileError
-from cnnbench.data.samplers import index_and_key
 
+_STAND_IN = 64  # pixels a side
 _FOR_PARTS = 2  # times the size that is wanted: what a training image is decoded at least at, since parts are enlarged
 
 
@@ -34,6 +35,7 @@ class DetectionFiles(Dataset):
         decoder: One that is installed.
         fit: The size they are brought to.
         augmenter: How they vary in training; None: evaluation.
+        skip_errors: Leave out of a batch what is not a whole image, in place of raising.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class DetectionFiles(Dataset):
         decoder: str,
         fit: Fit,
         augmenter: Augmenter | None = None,
+        skip_errors: bool = False,
     ) -> None:
         self.files = files
         self.annotations = annotations
@@ -51,6 +54,7 @@ class DetectionFiles(Dataset):
         self.decoder = decoder
         self.fit = fit
         self.augmenter = augmenter
+        self.skip_errors = skip_errors
 
     def __len__(self) -> int:
         return len(self.files)
@@ -61,23 +65,34 @@ class DetectionFiles(Dataset):
         Raises:
             ImageFileError: The file is not a whole image, or not of the size that its annotations name.
         """
-        return self.samples([item])[0]
+        return self._sample(*item) if isinstance(item, tuple) else self._sample(item, None)
 
     def __getitems__(self, items: list[int] | list[tuple[int, int]]) -> Batch:
-        """Return the finished batch of these indices or, in training, (index, key) pairs."""
-        return collate(self.samples(items), self.fit.canvas)
+        """Return the finished batch of these indices or, in training, (index, key) pairs.
+
+        With `skip_errors`, `skipped`, int64 (S,), has the indices of what could not be read; an evaluated batch of
+        which nothing could be read has an image in its stead that counts nowhere.
+
+        Raises:
+            ImageFileError: As of one sample; with `skip_errors`, an image is not of the size that its annotations name,
+                or none to train on is whole.
+        """
+        samples, skipped = whole_samples(items, self._sample, self.skip_errors)
+        batch = collate(samples or [self._stand_in(skipped[0])], self.fit.canvas)
+        return finished(batch, skipped, counts=bool(samples))
 
     @staticmethod
     def collate(batch: Batch) -> Batch:
         """Return the batch, which `__getitems__` has finished."""
         return batch
 
-    def samples(self, items: list[int] | list[tuple[int, int]]) -> list[Sample]:
-        """Return the samples of a batch."""
-        index, key = index_and_key(items)
-        if key is None:
-            return [self._evaluated(own) for own in index.tolist()]
-        return [self._varied(own, own_key) for own, own_key in zip(index.tolist(), key.tolist(), strict=True)]
+    def _sample(self, index: int, key: int | None) -> Sample:
+        return self._evaluated(index) if key is None else self._varied(index, key)
+
+    def _stand_in(self, index: int) -> Sample:
+        pixels = torch.zeros(self.in_chans, _STAND_IN, _STAND_IN, dtype=torch.uint8)
+        item = item_of(pixels, NO_OBJECTS.boxes, NO_OBJECTS.labels)
+        return sample_of(item, NO_OBJECTS.area, size_of(item), index)
 
     def _evaluated(self, index: int) -> Sample:
         item, original_size = self._read(index, 1)
@@ -90,7 +105,13 @@ class DetectionFiles(Dataset):
         return sample_of(item, None, size_of(item), index, key)
 
     def _drawn(self) -> Item:
-        return self._read(int(torch.randint(len(self), ())), _FOR_PARTS)[0]
+        """Return an image to be mixed with another one, which is whole: this ends."""
+        while True:
+            try:
+                return self._read(int(torch.randint(len(self), ())), _FOR_PARTS)[0]
+            except ImageFileError as error:
+                if not self.skip_errors or type(error) is not ImageFileError:
+                    raise
 
     def _read(self, index: int, times: int) -> tuple[Item, tuple[int, int]]:
         """Return an image with its objects, at `times` the size it is brought to or larger, and its original size."""

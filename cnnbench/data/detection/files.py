@@ -64,6 +64,7 @@ class DetectionFilesDataModule(AnnotatedFilesDataModule, DetectionDataModule):
         mean: Of pixels in 0..1; None: the model's, else ImageNet's.
         std: The same.
         decoder: `auto` is the fastest that is installed, of simplejpeg, torchvision and pil.
+        on_error: What to do with a file that is not a whole image: `raise`, or `skip` it.
     """
 
     def __init__(
@@ -81,8 +82,11 @@ class DetectionFilesDataModule(AnnotatedFilesDataModule, DetectionDataModule):
         mean: tuple[float, ...] | None,
         std: tuple[float, ...] | None,
         decoder: str,
+        on_error: str,
     ) -> None:
-        super().__init__(root, predict_root, batch_size, image_size, num_workers, in_chans, decoder, mean, std)
+        super().__init__(
+            *(root, predict_root, batch_size, image_size, num_workers, in_chans, decoder, mean, std, on_error)
+        )
         if letterbox and max_size is not None:
             raise UserError("max_size does not go with letterbox, where image_size is that of the longer side")
         if max_size is not None and max_size < image_size:
@@ -114,7 +118,8 @@ class DetectionFilesDataModule(AnnotatedFilesDataModule, DetectionDataModule):
     def dataset(self, split: str, files: Split) -> DetectionFiles:
         """Return a split as a dataset."""
         augmenter = Augmenter(self.augmentation, self.fit, self.mean) if split == "train" else None
-        return DetectionFiles(files.files, files.annotations, self.in_chans, self.decoder, self.fit, augmenter)
+        how = self.in_chans, self.decoder, self.fit, augmenter, self.on_error == "skip"
+        return DetectionFiles(files.files, files.annotations, *how)
 
     def checked(self, split: str) -> Split:
         """Read a split, leave out of training the images without objects, and refuse an empty set."""

@@ -21,6 +21,8 @@ class DetectionFolderDataModule(DetectionFilesDataModule):
         mean: Of pixels in 0..1; None: the model's, else ImageNet's.
         std: The same.
         decoder: `auto` is the fastest that is installed, of simplejpeg, torchvision and pil.
+        on_error: What to do with a file that is not a whole image: `raise`, or `skip` it; what was skipped is counted
+            and listed at the end.
     """
 
     def __init__(
@@ -37,10 +39,11 @@ class DetectionFolderDataModule(DetectionFilesDataModule):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         decoder: str = "auto",
+        on_error: str = "raise",
     ) -> None:
         super().__init__(
             *(root, root, batch_size, image_size, max_size, letterbox, num_workers, in_chans, FLIPPED, False),
-            *(mean, std, decoder),
+            *(mean, std, decoder, on_error),
         )
         if not class_names:
             raise UserError("class_names are missing: those of the detector, which its checkpoint tells")

@@ -44,6 +44,8 @@ class VOCDataModule(DetectionFilesDataModule):
         mean: Of pixels in 0..1; None: the model's, else ImageNet's.
         std: The same.
         decoder: `auto` is the fastest that is installed, of simplejpeg, torchvision and pil.
+        on_error: What to do with a file that is not a whole image: `raise`, or `skip` it; what was skipped is counted
+            and listed at the end.
     """
 
     def __init__(
@@ -66,10 +68,11 @@ class VOCDataModule(DetectionFilesDataModule):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         decoder: str = "auto",
+        on_error: str = "raise",
     ) -> None:
         super().__init__(
             *(root, predict_root, batch_size, image_size, max_size, letterbox, num_workers, in_chans, augmentation),
-            *(empty_images, mean, std, decoder),
+            *(empty_images, mean, std, decoder, on_error),
         )
         self.download = download
         self.sets = {"train": tuple(train_sets), "val": tuple(val_sets), "test": tuple(test_sets)}

@@ -13,6 +13,7 @@ from tiny_sets import IMAGES, coco_json, picture
 from torch._utils import ExceptionWrapper
 
 from cnnbench.data import COCODataModule, DetectionAugmentation, DetectionFolderDataModule
+from cnnbench.data.base import counted
 from cnnbench.data.detection.samples import in_original_pixels, targets_of, truth_of
 from cnnbench.errors import UserError
 
@@ -39,6 +40,25 @@ def test_training_is_on_images_with_objects_and_evaluation_on_all(coco):
     assert not data.has_test
     assert data.index_name("val", 0) == str(coco / "val2017/000000000004.jpg")
     assert data.file_name("val", 0) == "000000000004.jpg"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_cannot_be_read_is_skipped_on_request(coco, workers):
+    """Also where another image would share its canvas with it; a batch of nothing else counts nowhere."""
+    for split in ("train", "val"):
+        (coco / f"{split}2017/000000000004.jpg").write_bytes(b"no")
+    options = {"on_error": "skip", "num_workers": workers, "batch_size": 1}
+    data = ready(coco, **options, augmentation=DetectionAugmentation(mosaic=1.0))
+    evaluated = list(data.val_dataloader())
+    assert [index for batch in evaluated for index in batch["index"][counted(batch)].tolist()] == [1, 2, 3, 4, 5]
+    assert evaluated[0]["skipped"].tolist() == [0]
+    data = ready(coco, **options | {"batch_size": 4}, augmentation=DetectionAugmentation(mosaic=1.0))
+    for epoch in range(5):
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        (batch,) = loader
+        assert sorted(batch["index"].tolist()) == [1, 2, 3]
+        assert batch["skipped"].tolist() == [0]
 
 
 @pytest.mark.parametrize("first_id", [0, 1])
