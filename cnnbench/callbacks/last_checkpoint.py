@@ -61,7 +61,7 @@ class LastCheckpoint(Checkpoint):
         every: How often within an epoch.
 
     Attributes:
-        saved_step: Updates that the newest file has seen.
+        saved_step: Updates that the newest file has seen; 0 before training begins.
     """
 
     def __init__(self, path: Path, every: Interval | None = None) -> None:
@@ -154,8 +154,8 @@ class LastCheckpoint(Checkpoint):
 
     def _save(self, trainer: Trainer) -> None:
         if not trainer.fast_dev_run:
-            self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
             trainer.save_checkpoint(self.path)
+            self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Say in a checkpoint, the best one too, where exactly the run goes on."""

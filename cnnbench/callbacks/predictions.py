@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from cnnbench.callbacks.atomic import written_whole
+from cnnbench.callbacks.shared_folder import why_nothing
 from cnnbench.errors import UserError
 
 TOP = 5
@@ -59,6 +60,8 @@ class PredictionWriter(Callback):
             torch.distributed.all_gather_object(shares, rows)
             rows = {index: row for share in shares for index, row in share.items()}
         if trainer.is_global_zero:
+            if not rows:
+                raise UserError(f"nothing was predicted: {why_nothing(trainer)}")
             _write(self.path, [rows[index] for index in sorted(rows)])
 
 
@@ -68,8 +71,6 @@ def _named(names: Sequence[str], rank: int, label: int, probability: float) -> l
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        raise UserError("nothing was predicted: trainer.limit_predict_batches is 0")
     with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()

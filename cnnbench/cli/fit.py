@@ -48,6 +48,7 @@ class FitCLI(RunCLI):
 
     command = "fit"
     short_run: tuple[str, Any] | None = None  # option and value of what is asked for instead of training
+    _last: LastCheckpoint | None = None
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         with ExitStack() as self._held:  # until the run has ended
@@ -140,7 +141,8 @@ class FitCLI(RunCLI):
         last = None if self.directory is None else self.directory / "checkpoints" / LAST
         if last is None or not last.is_file():
             return "stopped before the first checkpoint"
-        return f"stopped; to train on from step {self._last.saved_step}: {_command('fit', self.directory, last)}"
+        step = f" from step {self._last.saved_step}" if self._last and self._last.saved_step else ""
+        return f"stopped; to train on{step}: {_command('fit', self.directory, last)}"
 
     def after_fit(self) -> None:
         """Print the best validation figure and the command that tests it, or where the weights are without one."""

@@ -45,10 +45,11 @@ class FileDataset(Dataset):
     def __getitems__(self, items: list[int] | list[tuple[int, int]]) -> Batch:
         """Return the finished batch of these indices or, in training, (index, key) pairs.
 
-        With `skip_errors`, `skipped`, int64 (S,), has the indices of what could not be read.
+        With `skip_errors`, `skipped`, int64 (S,), has the indices of what could not be read. Where that is all of a
+        batch without labels, a black image that nobody counts stands in for it.
 
         Raises:
-            ImageFileError: A file is not a whole image; or, with `skip_errors`, none of them is.
+            ImageFileError: A file is not a whole image; or, with `skip_errors`, none of a batch with labels is.
         """
         index, key = index_and_key(items)
         images = self.room_for(len(items))
@@ -58,11 +59,12 @@ class FileDataset(Dataset):
             try:
                 images[len(read)] = self.view(self.files[at], own_key)
             except ImageFileError:
-                if not self.skip_errors or (place + 1 == len(items) and not read):
+                is_last_hope = self.labels is not None and place + 1 == len(items) and not read
+                if not self.skip_errors or is_last_hope:
                     raise
             else:
                 read.append(place)
-        return self._batch(images, index, key, read)
+        return self._batch(images, index, key, read) if read else self._stand_in(images, index)
 
     def room_for(self, images: int) -> Tensor:
         """Return uint8 (B, C, H, W) to be filled, the channels last in memory, as decoders have them."""
@@ -79,6 +81,10 @@ class FileDataset(Dataset):
         if self.labels is not None:
             batch["label"] = self.labels[batch["index"]]
         return batch if key is None else batch | {"key": key}
+
+    def _stand_in(self, images: Tensor, index: Tensor) -> Batch:
+        batch = self._batch(images[:1].zero_(), index[:1], None, [0])
+        return finished(batch, index.tolist(), counts=False)
 
     @staticmethod
     def collate(batch: Batch) -> Batch:

@@ -108,7 +108,7 @@ class FilesDataModule(ImageDataModule):
 
     def _list_skipped(self) -> None:
         if self._skipped:
-            print(f"skipped {len(self._skipped)} files that are not whole images:", file=sys.stderr)
+            print(f"skipped ({len(self._skipped)}):", file=sys.stderr)
         for path in sorted(self._skipped):
             print(f"  {self._skipped[path]}", file=sys.stderr)
         self._skipped.clear()

@@ -146,7 +146,8 @@ class MultiTaskTask(Task):
         is_new = self.network is None
         super().configure_model()
         hparams = self.hparams
-        if is_new and hparams.freeze_backbone and not (hparams.pretrained or hparams.weights or self.has_checkpoint):
+        begins = is_new and self.global_rank == 0 and not (hparams.pretrained or hparams.weights or self.has_checkpoint)
+        if begins and hparams.freeze_backbone:
             _log.warning("the frozen backbone has random weights: give weights or pretrained to start from")
         self.network.freeze(self.hparams.freeze_backbone, sorted({*self.hparams.heads} - {*self.trained_heads}))
 

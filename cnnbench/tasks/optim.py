@@ -106,6 +106,10 @@ class OptimConfig:
             return cls()
         return value if isinstance(value, cls) else cls(**value)
 
+    def never_decays(self, epochs: float) -> bool:
+        """Whether a schedule that decays has no time to: a run of so many epochs is all warm-up."""
+        return self.warmup_epochs >= epochs and self.sched not in ("constant", "none")
+
     def scaled(self, images_per_step: int) -> "OptimConfig":
         """Return the same with the learning rate that steps of so many images have by `base_batch_size`."""
         return replace(self, lr=self.lr * (images_per_step / self.base_batch_size), base_batch_size=images_per_step)

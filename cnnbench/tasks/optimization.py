@@ -1,6 +1,5 @@
 """How every task is optimised: optimiser, per-step schedule, clipping, and the random state of each step."""
 
-import logging
 import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_only
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
@@ -22,7 +20,6 @@ from cnnbench.tasks.sharding import whole
 from cnnbench.tasks.steps import check_whole_steps, images_per_step
 
 SEEDS_AT_A_TIME = 64  # steps
-_log = logging.getLogger(__name__)
 
 
 class Optimized(LightningModule):
@@ -60,7 +57,6 @@ class Optimized(LightningModule):
             raise UserError("trainer.max_epochs and trainer.max_steps are both unlimited: the schedule needs an end")
         steps = self.trainer.num_training_batches // self.trainer.accumulate_grad_batches
         self.trainer.log_every_n_steps = min(self.trainer.log_every_n_steps, steps)  # at least once an epoch
-        _warn_of_no_decay(optim, int(updates) / steps)
         scheduler = create_scheduler(optimizer, optim, int(updates), steps)
         if scheduler is None:
             return {"optimizer": optimizer}
@@ -123,15 +119,6 @@ class Optimized(LightningModule):
         trainer = self.trainer
         every = trainer.log_every_n_steps  # 0: never
         return every > 0 and (trainer.global_step + 1) % every == 0
-
-
-@rank_zero_only
-def _warn_of_no_decay(optim: OptimConfig, epochs: float) -> None:
-    if optim.warmup_epochs >= epochs and optim.sched not in ("constant", "none"):
-        _log.warning(
-            "optim.warmup_epochs is %g, and the run has %g: the learning rate rises and never decays",
-            *(optim.warmup_epochs, epochs),
-        )
 
 
 @lru_cache(maxsize=1)

@@ -112,7 +112,7 @@ def test_images_that_cannot_be_read_are_not_predicted_on_request(fitted, run, mi
     predicted = run(*words, "--data.on_error", "skip", "--data.batch_size", 1)
     images = json.loads((predicted.directory / "images.json").read_text())["images"]
     assert [image["file_name"] for image in images] == ["wide.jpg", "below/tall.png"]
-    assert f"skipped 1 files that are not whole images:\n  {bad} cannot be read as an image" in predicted.err
+    assert f"skipped (1):\n  {bad} cannot be read as an image" in predicted.err
 
 
 def test_ids_of_categories_are_those_of_the_training_data(fitted, run, photos_in_a_folder, tmp_path):

@@ -83,7 +83,7 @@ def test_a_folder_of_photos_is_predicted(fitted, run, write_photo, tmp_path):
     assert row["image"].endswith("wide.jpg") and {"class", "x1", "y2"} <= row.keys()
 
 
-def test_one_head_learns_and_the_rest_stays(fitted, run, recipe):
+def test_one_head_learns_and_the_rest_stays(fitted, run, recipe, caplog):
     """A new head on what a run has learned."""
     own = ("--model.heads", "{box: 1, embedding: 1}", "--model.trained_heads", "[embedding]")
     more = ("--model.freeze_backbone", "true", "--model.weighting", "fixed", "--trainer.max_epochs", 1)
@@ -93,7 +93,9 @@ def test_one_head_learns_and_the_rest_stays(fitted, run, recipe):
     changed = {key for key, value in after.items() if not torch.equal(value, before[key])}
     assert changed == {"network.heads.embedding.weight", "network.heads.embedding.bias"}
     trained = sum(after[key].numel() for key in changed)
-    assert f"{trained:,} of them trained" in fine.out and "random weights" not in fine.err
+    assert f"{trained:,} of them trained" in fine.out and "random weights" not in caplog.text
+    run("fit", *recipe, *own, *more)
+    assert "the frozen backbone has random weights" in caplog.text
 
 
 def test_gradual_unfreezing_knows_its_stages_and_learns_the_weights_from_the_first_on(run, recipe):

@@ -116,7 +116,7 @@ def test_images_that_cannot_be_read_are_not_predicted_on_request(fitted, run, mi
     assert f"{tmp_path}/images/bad.jpg cannot be read as an image" in mistake(*words, leaves_run=True)
     predicted = run(*words, "--data.on_error", "skip", "--data.batch_size", 1)
     assert [path.name for path in (predicted.directory / "masks").iterdir()] == ["good.png"]
-    listed = f"skipped 1 files that are not whole images:\n  {tmp_path}/images/bad.jpg cannot be read as an image"
+    listed = f"skipped (1):\n  {tmp_path}/images/bad.jpg cannot be read as an image"
     assert listed in predicted.err
     (tmp_path / "images/good.jpg").unlink()
     with pytest.raises(AssertionError, match="nothing was predicted: none of the images can be read"):

@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 
+from cnnbench.cli.main import main
+
 LENET5 = ("fit", "--config", "configs/lenet5.yaml")
 FINETUNING = "--trainer.callbacks+=Finetuning --trainer.callbacks.strategy="
 
@@ -96,7 +98,6 @@ def test_a_gpu_that_is_not_there(mistake):
     ("words", "named"),
     [
         ("fit", "data and model missing: give a recipe with --config"),
-        ("predict", "predict needs a checkpoint, --ckpt_path runs/…/checkpoints/best.ckpt, or a recipe"),
         ("fit configs/lenet5.yaml", "give a recipe as --config configs/lenet5.yaml"),
         ("fit --config configs/lenet.yaml", "no config at configs/lenet.yaml; did you mean 'configs/lenet5.yaml'"),
         ("fit --config lenet5.yaml", "did you mean 'configs/lenet5.yaml'"),
@@ -181,3 +182,9 @@ def test_recipes(mistake, tmp_path, key, value, named):
 def test_files_that_are_no_recipe(mistake, tmp_path, content, named):
     (tmp_path / "recipe.yaml").write_bytes(content)
     assert named in mistake("fit", "--config", tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_command_alone_asks_for_a_checkpoint(command, capsys):
+    assert main([command]) == 2
+    assert f"{command} needs a checkpoint, --ckpt_path runs/…/checkpoints/best.ckpt, or a" in capsys.readouterr().err

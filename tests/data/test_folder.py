@@ -11,6 +11,7 @@ from PIL import Image
 from timm.data import create_transform
 
 from cnnbench.data import FolderAugmentation, ImageFolderDataModule
+from cnnbench.data.base import counted
 from cnnbench.errors import UserError
 
 
@@ -139,8 +140,8 @@ def test_broken_images_are_skipped_on_request_counted_and_listed(photos, capsys,
     assert sorted(seen.seen["train"]) == sorted(2 * [i for i in range(12) if i not in (1, 8)])
     assert sorted(seen.seen["val"]) == sorted(2 * [0, 1, 2, 3, 5])
     lines = capsys.readouterr().err.splitlines()
-    (at,) = (number for number, line in enumerate(lines) if line.startswith("skipped "))
-    assert lines[at] == "skipped 3 files that are not whole images:"
+    (at,) = (number for number, line in enumerate(lines) if line.startswith("skipped ("))
+    assert lines[at] == "skipped (3):"
     assert [line.split(" cannot be read as an image: ")[0] for line in lines[at + 1 : at + 4]] == [
         f"  {file}" for file in broken
     ]
@@ -156,7 +157,7 @@ def test_what_a_run_skipped_that_is_stopped_is_listed(photos, capsys):
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     with pytest.raises(RuntimeError, match="stopped"):
         pl.Trainer(accelerator="cpu", **quiet).fit(Stopped(), folder(photos, on_error="skip", batch_size=3))
-    assert "skipped 1 files that are not whole images:\n  " in capsys.readouterr().err
+    assert "skipped (1):\n  " in capsys.readouterr().err
 
 
 class Seen(pl.LightningModule):
@@ -189,6 +190,17 @@ def test_a_batch_of_which_nothing_can_be_read_is_not_skipped(photos):
         file.write_bytes(b"")
     with pytest.raises(UserError, match=r"val/.* cannot be read as an image"):
         list(folder(photos, on_error="skip").val_dataloader())
+
+
+def test_a_batch_to_predict_of_which_nothing_can_be_read_is_skipped(photos):
+    for file in photos.glob("val/cat/*"):
+        file.write_bytes(b"")
+    data = folder(photos, "predict", on_error="skip", predict_root=str(photos / "val"), batch_size=1)
+    batches = list(data.predict_dataloader())
+    counted_images = sum(len(batch["image"][counted(batch)]) for batch in batches)
+    broken = len(list(photos.glob("val/cat/*")))
+    assert (len(batches), counted_images) == (6, 6 - broken)
+    assert sum(len(batch.get("skipped", ())) for batch in batches) == broken > 0
 
 
 def missing_root(root):

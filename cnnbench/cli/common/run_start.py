@@ -1,5 +1,6 @@
 """How a run begins: its settings are written, told to W&B, and shown to the user."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ from lightning.pytorch.callbacks import Callback
 
 from cnnbench.callbacks.atomic import written_whole
 from cnnbench.tasks.steps import images_per_step
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from cnnbench.cli.common.trainer import RunCLI
@@ -36,9 +39,12 @@ class RunStart(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what is trained, and where it is kept."""
-        images = images_per_step(trainer)
+        images, optim = images_per_step(trainer), pl_module.optim
+        epochs = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches / trainer.num_training_batches
+        if trainer.is_global_zero and optim.never_decays(epochs) and not (self.cli.short_run or trainer.fast_dev_run):
+            rises = "the learning rate rises and never decays"
+            _log.warning("optim.warmup_epochs is %g, and the run has %g: %s", optim.warmup_epochs, epochs, rises)
         self._begin(trainer, {"learning_rate": pl_module.learning_rate, "images_per_step": images})
-        optim = pl_module.optim
         scaled = f" = {optim.lr:g} x {images:,} / {optim.base_batch_size:,}" if optim.base_batch_size else ""
         sizes = [(weight.numel(), weight.requires_grad) for weight in pl_module.network.parameters()]
         parameters, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)

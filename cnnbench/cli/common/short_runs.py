@@ -80,8 +80,7 @@ def trainer_settings(name: str, accumulated: int, callbacks: Sequence[Callback])
         return settings | unvalidated | {"max_steps": _RATES}
     if name == "profile":
         return settings | unvalidated | {"max_steps": ceil((sum(_PROFILED.values()) + 1) / accumulated)}
-    # without logging in each step Lightning warns of the few steps of an epoch
-    return settings | {"max_steps": _STEPS_A_SIZE, "accumulate_grad_batches": 1, "log_every_n_steps": 1}
+    return settings | {"max_steps": _STEPS_A_SIZE, "accumulate_grad_batches": 1}
 
 
 def find_lr(cli: "FitCLI", asked: bool) -> None:

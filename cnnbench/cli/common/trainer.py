@@ -34,7 +34,6 @@ from cnnbench.tasks.recipe.quiet import quieten
 from cnnbench.tasks.recipe.trainer_settings import as_list, check_trainer_settings
 from cnnbench.tasks.record import CLASSES
 
-_SAY_WHAT = ("--config", "-c", "--ckpt_path", "--model", "--data", "--help", "-h", "--print_config")
 _TRAINER_DEFAULTS = {"default_root_dir": "runs", "enable_model_summary": False}
 
 
@@ -206,7 +205,7 @@ class EvaluationCLI(RunCLI):
     def parse_arguments(self, parser: Parser, args: Any) -> None:
         """Parse; where there is a checkpoint and no recipe, its settings stand for those that are not given."""
         words = sys.argv[1:] if args is None else [str(word) for word in args]
-        if not any(word.startswith(_SAY_WHAT) for word in words[1:]):
+        if len(words) == 1:
             checkpoint = "a checkpoint, --ckpt_path runs/…/checkpoints/best.ckpt"
             raise UserError(f"{self.command} needs {checkpoint}, or a recipe, --config FILE")
         self._alone = CheckpointAlone.of(words)

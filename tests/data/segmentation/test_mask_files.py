@@ -183,7 +183,7 @@ def test_what_cannot_be_read_is_not_predicted_on_request_counted_and_listed(tmp_
     indices = pl.Trainer(accelerator="cpu", **quiet).predict(Predicts(), data)
     assert [index for batch in indices for index in batch] == [0, 3]
     lines = capsys.readouterr().err.splitlines()
-    at = lines.index("skipped 2 files that are not whole images:")
+    at = lines.index("skipped (2):")
     assert [line.partition(" cannot be read as an image: ")[0] for line in lines[at + 1 : at + 3]] == [
         f"  {tmp_path}/{n}.png" for n in (1, 2)
     ]
@@ -199,7 +199,7 @@ def test_pairs_that_cannot_be_read_are_left_out_of_training_on_request(pairs, ca
         assert names == [f"{name}.png" for name in sorted(SIZES) if name != left_out]
     data.teardown("fit")
     listed = capsys.readouterr().err
-    assert listed.startswith("skipped 2 files that are not whole images:\n")
+    assert listed.startswith("skipped (2):\n")
     assert f"{pairs}/train/images/one.png cannot be read" in listed
     assert f"{pairs}/val/masks/two.png cannot be read" in listed
 
