@@ -147,7 +147,7 @@ class MaskFolderDataModule(MaskFilesDataModule):
             )
 
     def images_to_predict(self) -> Pairs:
-        """Return the images to predict, as `predict_root` has it; what `val_fraction` holds out needs its masks, too."""
+        """Return the images to predict, as `predict_root` has it; what `val_fraction` holds out needs its masks."""
         parts = ("", "train", "val", "test")
         if self.predict_root is not None:
             return super().images_to_predict()
