@@ -52,7 +52,7 @@ class DetectionTask(Task):
 
     monitor = "val/map"
     monitor_mode = "max"
-    epoch_figures = ("train/loss", "val/loss", "val/map", "val/map_50")
+    epoch_figures = ("train/loss", "val/map", "val/map_50")
 
     def __init__(
         self,

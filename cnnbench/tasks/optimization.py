@@ -38,7 +38,7 @@ class Optimized(LightningModule):
     learning_rates: Callable[[nn.Module], Mapping[str, float]] | None = None
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Create optimiser and per-step schedule from the `optim` block.
+        """Create optimiser and per-step schedule from the `optim` block; let the run log at least once an epoch.
 
         Raises:
             UserError: The run has no end, an epoch is no whole number of steps, or clipping is asked for twice.
@@ -56,7 +56,7 @@ class Optimized(LightningModule):
         if updates == float("inf"):
             raise UserError("trainer.max_epochs and trainer.max_steps are both unlimited: the schedule needs an end")
         steps = self.trainer.num_training_batches // self.trainer.accumulate_grad_batches
-        self.trainer.log_every_n_steps = min(self.trainer.log_every_n_steps, steps)  # at least once an epoch
+        self.trainer.log_every_n_steps = min(self.trainer.log_every_n_steps, steps)
         scheduler = create_scheduler(optimizer, optim, int(updates), steps)
         if scheduler is None:
             return {"optimizer": optimizer}

@@ -11,10 +11,10 @@ from lightning.pytorch.callbacks import Callback
 from cnnbench.callbacks.atomic import written_whole
 from cnnbench.tasks.steps import images_per_step
 
-_log = logging.getLogger(__name__)
-
 if TYPE_CHECKING:
     from cnnbench.cli.common.trainer import RunCLI
+
+_log = logging.getLogger(__name__)
 
 
 class RunStart(Callback):
