@@ -106,9 +106,9 @@ def _parser() -> ListingParser:
     parser.add_argument(
         "--data", required=True, help=f"a folder with train/<class>/*, or {CIFAR}: random images of its size, in memory"
     )
-    parser.add_argument("--batch-size", type=int, default=64, help="images a batch; default: 64")
+    parser.add_argument("--batch-size", type=int, default=128, help="images a batch; default: 128")
     parser.add_argument("--image-size", type=int, default=224, help="of images from a folder; default: 224")
-    parser.add_argument("--images", type=int, default=4096, help=f"an epoch of {CIFAR}; default: 4096")
+    parser.add_argument("--images", type=int, default=20_000, help=f"an epoch of {CIFAR}; default: 20000")
     parser.add_argument("--rounds", type=int, default=15, help="of all pipelines, interleaved; default: 15")
     parser.add_argument("--color-jitter", type=float, default=0.0, help="of all pipelines; timm's own default is 0.4")
     parser.add_argument(

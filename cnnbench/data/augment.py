@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from threading import get_ident
 
 import numpy as np
 import torch
@@ -70,19 +72,20 @@ class BatchAugmentation:
         Returns:
             (B, C, H, W): uint8, or float32 of 0..255 where more than crop and flip changed it.
         """
-        draws = uniform(keys, 5).unbind(1)  # always five, so that one option does not change another's draws
+        moves = self.rotation or tuple(self.scale) != (1.0, 1.0)
+        draws = uniform(keys, 5 if moves else 3).T  # each has its place in a sample's sequence, taken or not
         shifts = 2 * self.crop_padding + 1
         if self.crop_padding or self.hflip:
-            top, left = ((draw * shifts).long() for draw in draws[:2])
+            top, left = (draws[:2] * shifts).long()
             images = _crop_flip(images, self.crop_padding, top, left, draws[2] < self.hflip)
-        if self.rotation or tuple(self.scale) != (1.0, 1.0):
+        if moves:
             angle = (2 * draws[3] - 1) * math.radians(self.rotation)
             smallest, largest = self.scale
             images = rotate_scale(images, angle, smallest + (largest - smallest) * draws[4])
         return self._recolored(images, keys, mean, std)
 
     def _recolored(self, images: Tensor, keys: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-        """Apply what works on whole levels. Each draw has its place in a sample's sequence, taken or not."""
+        """Apply what works on whole levels."""
         if self.color_jitter or self.rand_augment or self.random_erasing:
             images = images.float().round()
         if self.color_jitter:
@@ -111,14 +114,27 @@ def _crop_flip(images: Tensor, padding: int, top: Tensor, left: Tensor, flip: Te
 
 
 def _crop_flip_on_cpu(images: Tensor, padding: int, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
-    """Do the same as one index into all windows of the bordered images: whole rows are copied."""
-    height, width = images.shape[-2:]
-    bordered = F.pad(images, (padding,) * 4).numpy()
+    """Do the same as one index into all windows of the bordered images."""
+    inside, windows = _border(*images.shape, padding, get_ident())
+    inside[...] = images.contiguous().numpy().view(inside.dtype)
+    cropped = windows[np.arange(len(images)), :, top.numpy(), left.numpy()].view(np.uint8)
     mirrored = flip.numpy().nonzero()[0]
-    bordered[mirrored] = torch.from_numpy(bordered[mirrored]).flip(-1).numpy()  # numpy's own flip takes twice as long
-    left = torch.where(flip, 2 * padding - left, left)  # a window, seen in the mirror
-    windows = sliding_window_view(bordered, (height, width), axis=(2, 3))  # (B, C, 2P + 1, 2P + 1, H, W)
-    return torch.from_numpy(windows[np.arange(len(images)), :, top.numpy(), left.numpy()])
+    cropped[mirrored] = torch.from_numpy(cropped[mirrored]).flip(-1).numpy()  # numpy's own flip takes twice as long
+    return torch.from_numpy(cropped)
+
+
+@lru_cache(maxsize=4)
+def _border(
+    batch: int, channels: int, height: int, width: int, padding: int, thread: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the inside of a black border, (B, C, H, 1), and all windows, (B, C, 2P + 1, 2P + 1, H, 1).
+
+    An element is a row of pixels, which is copied at once. A thread's next batch takes the place of this one.
+    """
+    bordered = np.zeros((batch, channels, height + 2 * padding, width + 2 * padding), np.uint8)
+    inside = bordered[..., padding : padding + height, padding : padding + width]
+    windows = sliding_window_view(bordered, (height, width), axis=(2, 3))
+    return inside.view(f"V{width}"), windows.view(f"V{width}")
 
 
 NO_AUGMENTATION = BatchAugmentation()

@@ -1,16 +1,17 @@
 """Batches of uint8 images: another number of channels, another size, normalisation."""
 
-import mmap
+import weakref
+from collections import deque
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_IN_CACHE = 1 << 17  # numbers that a processor's cache holds between one operation and the next
-_NEVER_KEPT = 1 << 25  # bytes: what is larger, C's allocator returns to the system at once
+_IN_CACHE = 1 << 18  # numbers that a processor's cache holds between one operation and the next
+_OFTEN_RETURNED = 1 << 17  # bytes: memory from this size on, C's allocator gives back to the system
+_unused: deque[Tensor] = deque(maxlen=4)  # memory of batches that are gone
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, PIL's and torchvision's weights of grey
 
 
@@ -70,20 +71,27 @@ def normalized(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) 
 def _room_for(images: Tensor) -> Tensor:
     """Return an empty float32 tensor of the images' shape.
 
-    On a CPU the system hands out memory of this size anew each time, page by page, which takes twice as long as
-    filling it; huge pages are few.
+    On a CPU that is memory of an earlier batch, once no tensor is in it any more: new memory comes from the system
+    page by page, which takes longer than filling it.
     """
-    size = 4 * images.numel()
-    if images.device.type != "cpu" or size < _NEVER_KEPT or not _has_huge_pages():
+    numbers = images.numel()
+    if images.device.type != "cpu" or 4 * numbers < _OFTEN_RETURNED:
         return torch.empty(images.shape, device=images.device)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.float32).view(images.shape)
+    memory = _unused_of(numbers)
+    if memory is None:
+        memory = torch.empty(numbers)
+    lent = memory.numpy()  # lives as long as the storage of the tensor that is made of it
+    weakref.finalize(lent, _unused.append, memory).atexit = False
+    return torch.from_numpy(lent).view(images.shape)
 
 
-@cache
-def _has_huge_pages() -> bool:
-    return hasattr(mmap, "MADV_HUGEPAGE") and Path("/sys/kernel/mm/transparent_hugepage").is_dir()
+def _unused_of(numbers: int) -> Tensor | None:
+    for _ in range(len(_unused)):
+        memory = _unused.popleft()
+        if memory.numel() == numbers:
+            return memory
+        _unused.append(memory)
+    return None
 
 
 @cache

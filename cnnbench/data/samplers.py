@@ -87,5 +87,6 @@ def index_and_key(items: Sequence[int] | Sequence[tuple[int, int]]) -> tuple[Ten
     if not isinstance(items[0], tuple):
         return torch.tensor(items, dtype=torch.int64), None
     # a fifth of the time of torch.tensor(items)
-    pairs = torch.from_numpy(np.fromiter(chain.from_iterable(items), np.int64, 2 * len(items))).view(-1, 2)
-    return pairs[:, 0].contiguous(), pairs[:, 1].contiguous()
+    pairs = np.fromiter(chain.from_iterable(items), np.int64, 2 * len(items)).reshape(-1, 2)
+    index, key = torch.from_numpy(pairs.T.copy())
+    return index, key

@@ -176,7 +176,7 @@ def test_a_broken_image_ends_a_run_with_one_line_that_names_it(photos):
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (57, 3, 224, 224)])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_normalisation_is_torchvisions_whatever_the_size_and_the_layout(shape, channels_last):
-    """The larger one is of the size for which memory is taken in huge pages."""
+    """The larger one is of the size for which memory of former batches is taken."""
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     images = torch.randint(0, 256, shape, dtype=torch.uint8)
     if channels_last:
@@ -186,3 +186,19 @@ def test_normalisation_is_torchvisions_whatever_the_size_and_the_layout(shape, c
     assert got[0].is_contiguous()
     got[0].zero_()
     assert got[1].any()  # no memory in common
+
+
+def test_memory_of_a_batch_serves_the_next_one_when_nothing_is_in_it_any_more():
+    images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
+
+    def address(batch):
+        return batch.untyped_storage().data_ptr()
+
+    first = normalized(images, (0.0,) * 3, (1.0,) * 3)
+    place, some, values = address(first), first[3:5], first[3:5].clone()
+    del first
+    second = normalized(images.flip(0), (0.0,) * 3, (1.0,) * 3)
+    assert address(second) != place  # there is still a view of it
+    assert torch.equal(some, values)
+    del some
+    assert address(normalized(images, (0.0,) * 3, (1.0,) * 3)) == place
