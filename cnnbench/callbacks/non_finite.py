@@ -52,7 +52,8 @@ class StopOnNonFinite(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the learning rate, which the schedule has set by now."""
         self._every = min(trainer.log_every_n_steps or _LOOK, _LOOK)
-        self._step, self._lr = trainer.global_step, _learning_rate(trainer)
+        self._rated = trainer.optimizers[0].param_groups[0]
+        self._step, self._lr = trainer.global_step, self._rated["lr"]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -63,7 +64,7 @@ class StopOnNonFinite(Callback):
             UserError: Too many in a row are not finite.
         """
         self._unread.append(_Batch(self._step, self._lr, outputs["loss"], batch["index"]))
-        self._step, self._lr = trainer.global_step, _learning_rate(trainer)  # of the next batch
+        self._step, self._lr = trainer.global_step, self._rated["lr"]  # of the next batch
         if len(self._unread) >= self._every:
             self._look(trainer)
 
@@ -121,10 +122,6 @@ class StopOnNonFinite(Callback):
             f"{what}: {_kept(trainer)}; learning rate {batch.lr:g}, gradient norm when last logged {norm:g}; "
             f"the batch of step {batch.step} holds the training images {images}"
         )
-
-
-def _learning_rate(trainer: Trainer) -> float:
-    return trainer.optimizers[0].param_groups[0]["lr"]
 
 
 def _is_finite(module: nn.Module) -> bool:

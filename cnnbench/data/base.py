@@ -116,7 +116,9 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch; Lightning's own walk through collections of any kind takes longer than a small step."""
-        here = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        here = batch  # as the loader puts it together, on the CPU
+        if device.type != "cpu":
+            here = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         return here | {"repeated": torch.tensor(True)} if self._is_repeated(batch) else here
 
     def _is_repeated(self, batch: Batch) -> bool:

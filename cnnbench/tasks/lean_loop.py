@@ -9,18 +9,24 @@ the iterator of the loader.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
-from operator import is_not
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher, _profile_nothing
+from lightning.pytorch.loops.fetchers import (
+    _DataFetcher,
+    _DataLoaderIterDataFetcher,
+    _PrefetchDataFetcher,
+    _profile_nothing,
+)
 from lightning.pytorch.loops.optimization.automatic import Closure, ClosureResult, _AutomaticOptimization
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultCollection, _ResultMetric
+from lightning.pytorch.utilities.combined_loader import _MaxSizeCycle
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -40,6 +46,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
     """The loop over the batches of an epoch, which calls the hooks that somebody has written."""
 
     _hooks: WrittenHooks | None = None  # None: the running epoch is Lightning's
+    _batches: Iterator[Any] | None = None  # None: there is more than one loader, or no known number of batches
 
     def __init__(self, trainer: Trainer, min_steps: int | None = None, max_steps: int = -1) -> None:
         super().__init__(trainer, min_steps, max_steps)
@@ -54,7 +61,8 @@ class LeanEpochLoop(_TrainingEpochLoop):
             super().run(data_fetcher)
             return
         self._hooks = self.automatic_optimization.hooks = WrittenHooks(self.trainer)
-        self._published = []
+        self._has_plateaus = any(config.reduce_on_plateau for config in self.trainer.lr_scheduler_configs)
+        self._results.has_news = True
         try:
             super().run(data_fetcher)
         finally:
@@ -74,10 +82,10 @@ class LeanEpochLoop(_TrainingEpochLoop):
             self.val_loop.restarting = False
         if hooks.ask_for_sigterm:
             self._broadcast_sigterm_tensor()
-        batch, _, _ = next(data_fetcher)
+        batch = self._fetched(data_fetcher)
         batch_idx = self.batch_idx + 1
         progress.is_last_batch = data_fetcher.done
-        batch = hooks.on_device(trainer.precision_plugin.convert_input(batch))
+        batch = hooks.on_device(batch)
         progress.increment_ready()
         self._begin_logging(batch)
         ends, outputs = self._train_on(batch, batch_idx)
@@ -93,6 +101,19 @@ class LeanEpochLoop(_TrainingEpochLoop):
         every = trainer.log_every_n_steps
         if trainer.should_stop or trainer.fast_dev_run or (every and (self._batches_that_stepped + 1) % every == 0):
             trainer._logger_connector.update_train_step_metrics()
+
+    def _fetched(self, data_fetcher: _DataFetcher) -> Any:
+        """Return the next batch: of the only loader, or of Lightning's, which brings those of several together."""
+        if self._batches is None:
+            return next(data_fetcher)[0]
+        try:
+            batch = next(self._batches)
+        except StopIteration:
+            data_fetcher.done = True
+            raise
+        data_fetcher.fetched += 1
+        data_fetcher.done = data_fetcher.fetched >= data_fetcher.length
+        return batch
 
     def _train_on(self, batch: Any, batch_idx: int) -> tuple[bool, dict[str, Any] | None]:
         """Return whether the epoch ends before this batch, and what its step puts out."""
@@ -115,12 +136,12 @@ class LeanEpochLoop(_TrainingEpochLoop):
         results.batch, results.batch_size, results.dataloader_idx = batch, None, None
 
     def _publish(self) -> None:
-        """Hand on what was logged, where it is not what was handed on after the batch before."""
-        logged = [metric._forward_cache for metric in self._results.values()]
-        if len(logged) != len(self._published) or any(map(is_not, logged, self._published)):
+        """Hand on what was logged since that was done last."""
+        results = self._results
+        if results.has_news:
             self.trainer._logger_connector.on_batch_end()
-            self._published = logged
-        self._results.batch = self._results.batch_size = None
+            results.has_news = False
+        results.batch = results.batch_size = None
 
     # ------------------------------------------------------------------ what is asked for often, answered sooner
 
@@ -134,8 +155,30 @@ class LeanEpochLoop(_TrainingEpochLoop):
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         """Begin an epoch."""
         super().on_run_start(data_fetcher)
+        self._batches = None
         if self._hooks is not None:
             data_fetcher._start_profiler = data_fetcher._stop_profiler = _profile_nothing
+            self._batches = _only_iterator(data_fetcher)
+
+    @property
+    def done(self) -> bool:
+        """Whether the epoch has ended, or training."""
+        trainer, counted = self.trainer, self.batch_progress
+        if self._hooks is None or self.restarting or trainer.should_stop:
+            return super().done
+        ended = counted.is_last_batch or counted.current.ready == trainer.num_training_batches
+        return ended or -1 < self.max_steps <= self.global_step
+
+    def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
+        """Validate, where it is time to."""
+        trainer = self.trainer
+        usual = self._hooks is not None and not (self._skip_next_val or trainer.should_stop or trainer.received_sigterm)
+        if not usual or self._should_check_val_fx(data_fetcher):
+            super().on_advance_end(data_fetcher)
+            return
+        if self._has_plateaus:
+            self.update_lr_schedulers("step", update_plateau_schedulers=True)
+        self._batches_that_stepped += not self._should_accumulate()
 
     def update_lr_schedulers(self, interval: str, update_plateau_schedulers: bool) -> None:
         """Set the learning rates, where there is a schedule of this kind."""
@@ -160,12 +203,30 @@ class LeanEpochLoop(_TrainingEpochLoop):
                 counted = self.batch_progress.total
             if trainer.val_check_batch != float("inf") and counted.ready % trainer.val_check_batch != 0:
                 return False
-        self._published = []  # a validation hands on, too
+        self._results.has_news = True  # a validation hands on, too
         return super()._should_check_val_fx(data_fetcher)
 
 
+def _only_iterator(data_fetcher: _DataFetcher) -> Iterator[Any] | None:
+    loaders = data_fetcher.combined_loader
+    is_only = len(loaders.flattened) == 1 and loaders.iterables is loaders.flattened[0]
+    is_usual = type(data_fetcher) is _PrefetchDataFetcher and type(loaders._iterator) is _MaxSizeCycle
+    return loaders._iterator.iterators[0] if is_only and is_usual and data_fetcher.length is not None else None
+
+
 class _LeanResults(_ResultCollection):
-    """What was logged, brought to another device only where that is another one: Lightning copies it at every `log`."""
+    """What was logged, brought to another device only where that is another one: Lightning copies it at every `log`.
+
+    Attributes:
+        has_news: Whether something was logged that was not handed on.
+    """
+
+    has_news = False
+
+    def update_metrics(self, key: str, value: Any, batch_size: int) -> None:
+        """Take a value that is logged."""
+        self.has_news = True
+        super().update_metrics(key, value, batch_size)
 
     def __setitem__(self, key: str, metric: _ResultMetric) -> None:
         if metric.is_tensor:

@@ -71,7 +71,7 @@ class Optimized(LightningModule):
 
     def on_train_start(self) -> None:
         """Set the learning rate of the first step, which in a resumed run is not the schedule's first."""
-        self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self._seed, self._rank = int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_rank
         if isinstance(scheduler := self.lr_schedulers(), Scheduler):
             self.lr_scheduler_step(scheduler, None)
 
@@ -80,9 +80,9 @@ class Optimized(LightningModule):
 
         Two networks trained with one seed then draw the same numbers, and so does a resumed run.
         """
-        step = self.trainer.fit_loop.total_batch_idx
+        step = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready - 1
         block, place = divmod(step, SEEDS_AT_A_TIME)
-        seed = _step_seeds(self._seed, block, self.global_rank)[place]
+        seed = _step_seeds(self._seed, block, self._rank)[place]
         # torch.manual_seed takes a hundred times as long: it notes the seed for each kind of device, present or not
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
@@ -123,7 +123,5 @@ class Optimized(LightningModule):
 
 @lru_cache(maxsize=1)
 def _step_seeds(seed: int, block: int, rank: int) -> tuple[int, ...]:
-    """Return the seeds of a block of steps; one at a time, between steps, each takes ten times as long."""
-    steps = range(block * SEEDS_AT_A_TIME, (block + 1) * SEEDS_AT_A_TIME)
-    sequences = (np.random.SeedSequence((seed, step, rank)) for step in steps)
-    return tuple(int(sequence.generate_state(1, np.uint64)[0]) for sequence in sequences)
+    """Return the seeds of a block of steps, which together take no longer than one."""
+    return tuple(np.random.SeedSequence((seed, block, rank)).generate_state(SEEDS_AT_A_TIME, np.uint64).tolist())
