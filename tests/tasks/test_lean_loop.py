@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from cnnbench.callbacks.metrics_file import MetricsFile, read_rows
 from cnnbench.tasks.lean_loop import LeanEpochLoop, use_lean_loop
@@ -154,6 +154,29 @@ class TakesIterator(Quiet):
         return loss
 
 
+class TwoLoaders(Quiet):
+    """Trains on two loaders, the shorter of which begins again."""
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch["first"], batch_idx) + super().training_step(batch["second"], 2)
+
+    def train_dataloader(self):
+        return {"first": super().train_dataloader(), "second": self._loader(8)}
+
+
+class NoLength(Quiet):
+    def train_dataloader(self):
+        return DataLoader(Stream(super().train_dataloader().dataset), batch_size=4)
+
+
+class Stream(IterableDataset):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return iter(self.rows)
+
+
 class Stops(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         trainer.should_stop = trainer.global_step == 9
@@ -238,12 +261,25 @@ KINDS = {
     "ends the epoch": {"module": EndsEpoch},
     "gives None": {"module": GivesNone},
     "by hand": {"module": ByHand},
+    "two loaders": {"module": TwoLoaders},
+    "no length": {"module": NoLength, "schedule": "epoch"},
+    "float64": {"precision": "64-true"},
     "takes the iterator": {"module": TakesIterator, "schedule": "epoch"},
     "profiler": {"profiler": "simple"},
 }
 
 
-QUICK = ("plain", "accumulation, clipped", "validations", "steps", "bfloat16", "ends the epoch", "own step")
+QUICK = (
+    "plain",
+    "two loaders",
+    "no length",
+    "accumulation, clipped",
+    "validations",
+    "steps",
+    "bfloat16",
+    "ends the epoch",
+    "own step",
+)
 
 
 @pytest.mark.parametrize(
