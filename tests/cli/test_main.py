@@ -44,3 +44,18 @@ def test_help_of_a_command_explains_its_options(name, capsys):
     assert left.value.code == 0
     out = capsys.readouterr().out
     assert all(option in out for option in ("--config", "--model", "--data", "--trainer", "--wandb", "--ckpt_path"))
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("--model.optim.help", ["--model.optim.lr LR", "--model.optim.clip_mode"]),
+        ("--data.augmentation.help", ["of BatchAugmentation", "of FolderAugmentation", "--data.augmentation.hflip"]),
+    ],
+)
+def test_help_of_settings_within_settings(word, named, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["fit", "--config", "configs/lenet5.yaml", word])
+    assert left.value.code == 0
+    out = capsys.readouterr().out
+    assert all(text in out for text in named)

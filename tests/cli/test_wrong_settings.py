@@ -89,6 +89,12 @@ def test_options(mistake, options):
     assert OPTIONS[options] in mistake(*LENET5, *options.split())
 
 
+def test_a_recipe_for_other_data_is_named(mistake):
+    line = mistake(*LENET5, "--data", "ImageFolderDataModule", "--data.root", "photos")
+    assert "unknown key 'data.augmentation.crop_padding': ImageFolderDataModule has none, DigitsDataModule" in line
+    assert "configs/imagenet/convnext_t.yaml is a recipe for ImageFolderDataModule" in line
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(mistake):
     assert "trainer.accelerator is 'gpu': this machine has only cpu" in mistake(*LENET5, "--trainer.accelerator", "gpu")

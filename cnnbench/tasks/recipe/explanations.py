@@ -44,6 +44,14 @@ def class_keys(root: str, kind: type) -> Iterator[str]:
             yield from class_keys(f"{root}.{name}", dataclass)
 
 
+def settings_at(path: str) -> list[type]:
+    """Return the dataclasses that can stand at a dotted name such as `model.optim`, by name."""
+    root, _, name = path.partition(".")
+    arguments = (argument for kind in offered(root) for argument in _arguments(kind)) if root in BASES else ()
+    kinds = {dataclass_of(hint) for argument, hint in arguments if argument == name} - {None}
+    return sorted(kinds, key=lambda kind: kind.__name__)
+
+
 def dataclass_of(hint: Any) -> type | None:
     """Return the dataclass that a type hint names, alone or as one choice of several."""
     for kind in (hint, *get_args(hint)):
@@ -80,7 +88,7 @@ class _Complaint:
         """Every key that could stand here: the options, and the arguments of the classes."""
         keys = set(self.options)
         for root in BASES:
-            chosen = [self.given_class] if root == self.root and self.given_class else _offered(root)
+            chosen = [self.given_class] if root == self.root and self.given_class else offered(root)
             if root != "trainer.callbacks" or self.given_class:
                 keys.update(key for kind in chosen for key in class_keys(root, kind))
         return keys
@@ -90,7 +98,7 @@ class _Complaint:
         """The classes that the user could have chosen instead."""
         if self.given_class is None or self.root == "trainer.callbacks":
             return []
-        return [kind for kind in _offered(self.root) if kind is not self.given_class]
+        return [kind for kind in offered(self.root) if kind is not self.given_class]
 
     def at(self, key: str) -> str:
         """Return the full name of a key that the message may name by its last part only."""
@@ -104,8 +112,16 @@ def _unknown_key(complaint: _Complaint, found: re.Match) -> str:
     key = complaint.at(name)
     owners = [kind.__name__ for kind in complaint.others if key in class_keys(complaint.root, kind)]
     if owners:
-        return f"unknown key {key!r}: {complaint.given_class.__name__} has none, {either(owners)} has"
+        name = complaint.given_class.__name__
+        return f"unknown key {key!r}: {name} has none, {either(owners)} has{_recipe_for(name)}"
     return f"unknown key {key!r}{did_you_mean_key(key, complaint.keys)}"
+
+
+def _recipe_for(kind: str) -> str:
+    """Return what a message says of a recipe that has this class, which one for another class cannot be made into."""
+    recipes = sorted(Path("configs").rglob("*.yaml"))
+    found = next((file for file in recipes if f"class_path: {kind}\n" in file.read_text(encoding="utf-8")), None)
+    return f"; {found} is a recipe for {kind}" if found else ""
 
 
 def _stray_word(complaint: _Complaint, found: re.Match) -> str:
@@ -123,12 +139,12 @@ def _unknown_class(complaint: _Complaint, found: re.Match) -> str:
         return _no_mapping(complaint, found)
     if path == "model" and name in list_models():
         return f"model: {name!r} is a model's name, give it as --model.name {name}"
-    names = [kind.__name__ for kind in _offered(path)]
+    names = [kind.__name__ for kind in offered(path)]
     return f"{path}: no class {name!r}{did_you_mean(name.rpartition('.')[2], names)}"
 
 
 def _no_class_path(complaint: _Complaint, found: re.Match) -> str:
-    names = [kind.__name__ for kind in _offered(complaint.root)] if complaint.root else []
+    names = [kind.__name__ for kind in offered(complaint.root)] if complaint.root else []
     return f"{complaint.path} has no class_path{did_you_mean('', names)}"
 
 
@@ -201,7 +217,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[_Complaint, re.Match], str]], ...] = (
 )
 
 
-def _offered(root: str) -> Iterator[type]:
+def offered(root: str) -> Iterator[type]:
     """Yield the classes that can stand at a key: this package's public ones and those from elsewhere."""
     pending = list(BASES[root].__subclasses__())
     for kind in pending:

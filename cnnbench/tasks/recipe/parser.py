@@ -8,6 +8,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
 
+import jsonargparse
 from jsonargparse import ActionYesNo
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -16,7 +17,7 @@ from cnnbench.callbacks.non_finite import StopOnNonFinite  # noqa: F401
 from cnnbench.callbacks.tracking import WandbMode
 from cnnbench.errors import UserError, did_you_mean
 from cnnbench.tasks.recipe.config_file import check_config_file
-from cnnbench.tasks.recipe.explanations import BASES, class_keys, dataclass_of, explain, must_be_mapping
+from cnnbench.tasks.recipe.explanations import BASES, class_keys, dataclass_of, explain, must_be_mapping, settings_at
 
 _SWITCHES = {
     "compile": "Compile the network with torch.compile.",
@@ -42,7 +43,16 @@ class Parser(LightningArgumentParser):
         raise UserError(explain(message, (self.command_parser or self).options())) from ex
 
     def parse_args(self, args: Any = None, *others: Any, **kwargs: Any) -> Any:
-        """Parse a command's words; of `--model.optim.clip_grad null` jsonargparse hands on `clip_grad=None`, a text."""
+        """Parse a command's words; of `--model.optim.clip_grad null` jsonargparse hands on `clip_grad=None`, a text.
+
+        Where a word is such as `--model.optim.help`, print what can be set there and leave.
+        """
+        if isinstance(args, list) and (kinds := _asked_for(args)):
+            for path, kind in kinds:
+                listing = jsonargparse.ArgumentParser(usage=f"--{path}.<setting>, of {kind.__name__}", add_help=False)
+                listing.add_class_arguments(kind, path)
+                listing.print_help()
+            raise SystemExit(0)
         if not self.exit_on_error and isinstance(args, list):  # a parser within this one
             args = [f"{word.removesuffix('=None')}=null" if word.endswith("=None") else word for word in args]
         return super().parse_args(args, *others, **kwargs)
@@ -96,6 +106,12 @@ class Parser(LightningArgumentParser):
         """Return the dotted name of every option, and the keys that hold a class of the user's choice."""
         names = (option for option in self._option_string_actions if option.startswith("--"))
         return {name.removeprefix("--") for name in names if not name.endswith(("+", ".help"))} | BASES.keys()
+
+
+def _asked_for(words: Sequence[str]) -> list[tuple[str, type]]:
+    """Return the settings that words such as `--model.optim.help` ask for: the dotted name, and each class."""
+    paths = (word.removeprefix("--").removesuffix(".help") for word in words if word.endswith(".help"))
+    return [(path, kind) for path in paths for kind in settings_at(path)]
 
 
 def configs_first(words: Sequence[str]) -> list[str]:
