@@ -39,15 +39,24 @@ def sample_keys(seed: int, epoch: int, index: Tensor) -> Tensor:
 
 def bits(keys: Tensor, n: int, first: int = 0) -> Tensor:
     """Return `n` outputs of splitmix64 from each key (B,), from the `first` on, counted from 0: int64 (B, n)."""
-    steps = _steps(first, n, keys.device)
-    if keys.device.type == "cpu":  # numpy begins each of these small operations in half of torch's time
-        return torch.from_numpy(_mix(keys.numpy()[:, None] + steps.numpy()))
-    return _mix(keys[:, None] + steps)
+    drawn = _bits(keys, n, first)
+    return drawn if isinstance(drawn, Tensor) else torch.from_numpy(drawn)
 
 
 def uniform(keys: Tensor, n: int, first: int = 0) -> Tensor:
     """Return `n` numbers in [0, 1) for each key (B,), from the `first` on: float32 (B, n), multiples of 2^-24."""
-    return _shift_right(bits(keys, n, first), 40).float() * 2.0**-24
+    drawn = _shift_right(_bits(keys, n, first), 40)
+    if isinstance(drawn, Tensor):
+        return drawn.float() * 2.0**-24
+    return torch.from_numpy(drawn.astype(np.float32) * np.float32(2.0**-24))
+
+
+def _bits(keys: Tensor, n: int, first: int) -> Tensor | np.ndarray:
+    """Do the work of `bits`: on a CPU by numpy, which begins each of these small operations in half of torch's time."""
+    steps = _steps(first, n, keys.device)
+    if keys.device.type == "cpu":
+        return _mix(keys.numpy()[:, None] + steps.numpy())
+    return _mix(keys[:, None] + steps)
 
 
 @cache

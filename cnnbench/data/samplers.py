@@ -41,7 +41,8 @@ class TrainSampler(DistributedSampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         indices = list(super().__iter__())[self.used() :]
-        keys = sample_keys(self.seed, self.epoch, torch.tensor(indices, dtype=torch.int64))
+        own = torch.from_numpy(np.fromiter(indices, np.int64, len(indices)))  # a third of the time of torch.tensor
+        keys = sample_keys(self.seed, self.epoch, own)
         return zip(indices, keys.tolist(), strict=True)
 
 
