@@ -10,7 +10,6 @@ the iterator of the loader.
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -22,15 +21,13 @@ from lightning.pytorch.loops.fetchers import (
     _PrefetchDataFetcher,
     _profile_nothing,
 )
-from lightning.pytorch.loops.optimization.automatic import Closure, ClosureResult, _AutomaticOptimization
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultCollection, _ResultMetric
 from lightning.pytorch.utilities.combined_loader import _MaxSizeCycle
-from torch import Tensor
-from torch.optim import Optimizer
 
 from cnnbench.callbacks.profile import NoProfiler
+from cnnbench.tasks.lean_optimization import LeanOptimization
 from cnnbench.tasks.written_hooks import WrittenHooks
 
 
@@ -50,7 +47,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
 
     def __init__(self, trainer: Trainer, min_steps: int | None = None, max_steps: int = -1) -> None:
         super().__init__(trainer, min_steps, max_steps)
-        self.automatic_optimization = _LeanOptimization(trainer)
+        self.automatic_optimization = LeanOptimization(trainer)
         self._results = _LeanResults(training=True)
 
     def run(self, data_fetcher: _DataFetcher) -> None:
@@ -236,65 +233,3 @@ class _LeanResults(_ResultCollection):
 
 def _bring(metric: _ResultMetric, device: torch.device) -> _ResultMetric:
     return metric if metric.value.device == device else _ResultMetric.to(metric, device)
-
-
-class _LeanOptimization(_AutomaticOptimization):
-    """Forward, backward and update of a batch."""
-
-    hooks: WrittenHooks | None = None  # None: the running epoch is Lightning's
-
-    def run(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict) -> dict[str, Any]:
-        """Compute the gradients of a batch, update the weights where a step ends, and return the loss."""
-        hooks, trainer = self.hooks, self.trainer
-        if hooks is None or not hooks.are_around_torch_alone or self._skip_backward:
-            return super().run(optimizer, batch_idx, kwargs)
-        outputs: dict[str, Any] = {}
-
-        def update_closure() -> Tensor | None:
-            nonlocal outputs
-            with nullcontext() if torch.is_grad_enabled() else torch.enable_grad():  # torch's optimisers have done so
-                outputs = self._forward_and_backward(optimizer, batch_idx, kwargs)
-            hooks.of_both("on_before_optimizer_step", optimizer)
-            value, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
-            hooks.of_itself(
-                "configure_gradient_clipping", optimizer, gradient_clip_val=value, gradient_clip_algorithm=algorithm
-            )
-            return outputs.get("loss")
-
-        if trainer.fit_loop._should_accumulate():
-            outputs = self._forward_and_backward(optimizer, batch_idx, kwargs)
-        else:
-            self.optim_progress.optimizer.step.increment_ready()
-            hooks.under("optimizer_step", optimizer.step, closure=update_closure)
-            self.optim_progress.optimizer.step.increment_completed()
-        return outputs
-
-    def _forward_and_backward(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict) -> dict[str, Any]:
-        """Return what the step puts out, nothing where it has no loss."""
-        accumulated = self.trainer.accumulate_grad_batches
-        output = self.hooks.under("training_step", self.hooks.training_step, *kwargs.values())
-        if isinstance(output, Tensor) and accumulated == 1:
-            loss, outputs = output, {"loss": output.detach()}  # which Lightning divides by 1, there and back
-        else:
-            result = ClosureResult.from_training_step_output(output, accumulated)
-            loss, outputs = result.closure_loss, {} if result.loss is None else result.asdict()
-        if loss is None:
-            Closure.warning_cache.warn("`training_step` has returned None: the batch is left out")
-        if batch_idx % accumulated == 0:
-            self._zero_grad(batch_idx, optimizer)
-        if loss is not None:
-            self.hooks.under("backward", self._backward, loss)
-        return outputs
-
-    def _zero_grad(self, batch_idx: int, optimizer: Optimizer) -> None:
-        progress = self.optim_progress.optimizer.zero_grad
-        progress.increment_ready()
-        self.hooks.of_both("on_before_zero_grad", optimizer)
-        progress.increment_started()
-        self.hooks.of_itself("optimizer_zero_grad", self.trainer.current_epoch, batch_idx, optimizer)
-        progress.increment_completed()
-
-    def _backward(self, loss: Tensor) -> None:
-        self.hooks.of_both("on_before_backward", loss)
-        self.trainer.lightning_module.backward(loss)
-        self.hooks.of_both("on_after_backward")

@@ -5,6 +5,8 @@ from xml.etree import ElementTree
 
 from PIL import Image, ImageDraw
 
+from cnnbench.data import COCODataModule
+
 CATEGORIES = {1: "person", 3: "car", 18: "dog"}  # ids with gaps, as COCO's
 COLOURS = {"person": (250, 40, 40), "car": (40, 250, 40), "dog": (40, 40, 250)}
 
@@ -77,3 +79,10 @@ def voc_xml(name, width, height, objects):
         for side, value in (("xmax", x2), ("xmin", x1 + 1), ("ymax", y2), ("ymin", y1 + 1)):
             ElementTree.SubElement(box, side).text = str(value)
     return ElementTree.tostring(root)
+
+
+def ready(root, **options):
+    """Return a COCO set that is set up to fit."""
+    data = COCODataModule(str(root), **{"image_size": 64, "num_workers": 0, "batch_size": 2} | options)
+    data.setup("fit")
+    return data
