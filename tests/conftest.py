@@ -86,7 +86,8 @@ def rng():
 def write_idx(path, array):
     head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
     path.parent.mkdir(parents=True, exist_ok=True)
-    (gzip.open if path.suffix == ".gz" else open)(path, "wb").write(head + array.tobytes())
+    with (gzip.open if path.suffix == ".gz" else open)(path, "wb") as file:
+        file.write(head + array.tobytes())
 
 
 @pytest.fixture(scope="session")
