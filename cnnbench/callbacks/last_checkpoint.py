@@ -1,5 +1,6 @@
 """`last.ckpt`: where a run goes on after it was killed, exactly as if it had not been."""
 
+import os
 import re
 import signal
 import threading
@@ -48,13 +49,15 @@ class Interval:
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves after every validation, after every epoch without one, at an interval, on SIGTERM and at the end.
+    """Saves after every validation, after every epoch without one, at an interval, at the end, on SIGTERM and Ctrl-C.
 
     A run that goes on from the file does what it would have done, to the last bit: a save falls between two updates,
-    when all that was computed before it has been logged. SIGTERM is answered after the running update, or the
-    running batch of a validation, with a save and an end; several processes agree on it every ten steps, and finish a
+    when all that was computed before it has been logged. SIGTERM is answered after the running update, or the running
+    batch of a validation, with a save and an end; several processes agree on it every ten steps, and finish a
     validation first. Where SLURM says that a job's time is up, Lightning's own save, and the return into the queue,
-    fall between two updates too. Lightning's `save_last` writes only where a best checkpoint is written.
+    fall between two updates too. The first Ctrl-C of a run in one process is answered as SIGTERM is, the second one
+    ends it where it is; one of several processes is ended there by the first. Lightning's `save_last` writes only where
+    a best checkpoint is written.
 
     Args:
         path: File to write.
@@ -68,7 +71,7 @@ class LastCheckpoint(Checkpoint):
         self.path = path
         self.every = every or Interval()
         self.saved_step, self._saved_time = 0, 0.0
-        self._terminated = self._time_is_up = False
+        self._terminated = self._interrupted = self._time_is_up = False
         self._requeue: Callable[..., Any] | None = None
         self._should_stop = False
         self._resumed = False
@@ -77,11 +80,13 @@ class LastCheckpoint(Checkpoint):
     # ------------------------------------------------------------------ when
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen to SIGTERM in place of Lightning, which would end within an accumulation; start the clock."""
+        """Listen to SIGTERM and Ctrl-C in place of Lightning, which would end within an update; start the clock."""
         self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
         trainer.should_stop = self._should_stop
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._on_sigterm)  # Lightning restores the former one at the end
+            signal.signal(signal.SIGTERM, self._on_sigterm)  # Lightning restores the former ones at the end
+            if trainer.world_size == 1:
+                signal.signal(signal.SIGINT, self._on_interrupt)
             if SLURMEnvironment.detect() and callable(requeue := signal.getsignal(signal.SIGUSR1)):
                 self._requeue = requeue
                 signal.signal(signal.SIGUSR1, self._on_time_up)
@@ -105,7 +110,7 @@ class LastCheckpoint(Checkpoint):
         if ends or is_due:
             self._save_what_is_new(trainer)
         if ends:
-            raise SIGTERMException
+            raise self._end()
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """End within a validation, which the resumed run begins anew."""
@@ -115,7 +120,7 @@ class LastCheckpoint(Checkpoint):
             if isinstance(callback, WeightAveraging):
                 callback.on_validation_epoch_end(trainer, pl_module)  # gives the weights in training back
         self._save(trainer)
-        raise SIGTERMException
+        raise self._end()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save."""
@@ -130,6 +135,14 @@ class LastCheckpoint(Checkpoint):
 
     def _on_sigterm(self, *args: Any) -> None:
         self._terminated = True
+
+    def _on_interrupt(self, *args: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.write(2, b"\ncnnbench: saving; Ctrl-C again ends at once\n")  # print might be at work just now
+        self._terminated = self._interrupted = True
+
+    def _end(self) -> BaseException:
+        return KeyboardInterrupt() if self._interrupted else SIGTERMException()
 
     def _on_time_up(self, *args: Any) -> None:
         self._time_is_up = True

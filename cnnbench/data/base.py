@@ -1,11 +1,13 @@
 """What every data module of cnnbench is: datasets by split, exact samplers, batches finished on device."""
 
 import os
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.seed import pl_worker_init_function
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -159,6 +161,7 @@ class ImageDataModule(LightningDataModule, ABC):
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(_run_seed()),  # leaves the global generator to the model
+            worker_init_fn=_begin_worker,
         )
 
     def _used_samples(self) -> int:
@@ -181,6 +184,13 @@ class _PunctualLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Batch]:
         yield from super().__iter__()
+
+
+def _begin_worker(worker_id: int) -> None:
+    """Leave Ctrl-C to the main process, which saves before the next batch; seed as Lightning's own function does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if int(os.environ.get("PL_SEED_WORKERS", 0)):
+        pl_worker_init_function(worker_id)
 
 
 def counted(batch: Batch) -> slice:

@@ -22,16 +22,19 @@ class Killed(BaseException):
     """Ends a run in its process, without a word, as SIGKILL ends the process."""
 
 
+NUMBERS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
+
+
 def end(how):
     if how == "kill":
         raise Killed
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), NUMBERS[how])
 
 
 def fit(root, *words, killed=()):
     """Train below `root`; return the exit code, -9 where the run was killed.
 
-    `killed` is (hook of the task, how many-eth call, kill or term).
+    `killed` is (hook of the task, how many-eth call, kill, term or int, which is Ctrl-C).
     """
     words = ["fit", "--config", str(recipe()), *SHORT, "--wandb=disabled", "--checkpoint_every=3", *map(str, words)]
     with pytest.MonkeyPatch.context() as patch:
@@ -45,10 +48,13 @@ def fit(root, *words, killed=()):
                 return original(*args)
 
             patch.setattr(ClassificationTask, hook, counted)
+        interrupt = signal.getsignal(signal.SIGINT)
         try:
             return main([*words, "--trainer.default_root_dir", str(root)])
         except Killed:
             return -signal.SIGKILL
+        finally:
+            signal.signal(signal.SIGINT, interrupt)  # which Lightning ignores after the first
 
 
 def only_run(root):
@@ -77,12 +83,13 @@ def undisturbed(tmp_path_factory):
         ("plain", [("training_step", 15, "kill"), ("training_step", 2, "term")]),
         ("plain", [("on_train_epoch_end", 1, "kill"), ("on_train_epoch_start", 2, "term")]),
         ("plain", [("validation_step", 8, "kill"), ("validation_step", 3, "term")]),
+        ("plain", [("validation_step", 8, "int"), ("training_step", 4, "int")]),
         ("workers", [("training_step", 13, "kill"), ("training_step", 6, "term")]),
         ("mixup", [("training_step", 6, "term"), ("training_step", 9, "kill")]),
         ("accumulation", [("training_step", 5, "term"), ("on_before_optimizer_step", 5, "kill")]),
         ("validations", [("validation_step", 7, "term"), ("training_step", 7, "kill")]),
         ("no_validation", [("on_train_epoch_start", 2, "term"), ("on_train_epoch_end", 2, "kill")]),
-        ("ema", [("validation_step", 4, "term"), ("training_step", 3, "kill")]),
+        ("ema", [("validation_step", 4, "int"), ("training_step", 3, "kill")]),
         ("unfreezing", [("training_step", 15, "term"), ("on_train_epoch_end", 1, "kill")]),
         ("steps", [("training_step", 14, "kill"), ("on_train_epoch_start", 1, "term")]),
     ],
@@ -91,7 +98,7 @@ def test_it_ends_as_if_nobody_had_killed_it(variant, ends, undisturbed, tmp_path
     code, again = None, ()
     for killed in ends:
         code = fit(tmp_path, *VARIANTS[variant], *again, killed=killed)
-        assert code == (-signal.SIGKILL if killed[2] == "kill" else 128 + signal.SIGTERM)
+        assert code == (-signal.SIGKILL if killed[2] == "kill" else 128 + NUMBERS[killed[2]])
         again = ("--ckpt_path=last",)
     assert fit(tmp_path, *VARIANTS[variant], *again) == 0
     assert compare(only_run(tmp_path), undisturbed(variant)) == []
