@@ -1,5 +1,6 @@
 """Folders of images with a folder a class, as ImageNet's."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from cnnbench.data.views import INTERPOLATIONS, EvalView, FolderAugmentation, Tr
 from cnnbench.errors import UserError, did_you_mean
 
 _DEFAULT_AUGMENTATION = FolderAugmentation()
+_NAMED = 5  # names that a message has at most
 
 Files = tuple[ImageFiles, np.ndarray | None]
 """Paths and, where they are known, labels."""
@@ -153,6 +155,9 @@ class ImageFolderDataModule(FilesDataModule):
         classes = files.first_directory()
         if empty := sorted(set(found) - set(classes)):
             raise UserError(f"no images below {folder / empty[0]} (looked for {', '.join(EXTENSIONS)})")
+        if (without := [name for name in self.class_names if name not in found]) and self._processes()[1] == 0:
+            more = f" and {len(without) - _NAMED} more" if len(without) > _NAMED else ""
+            print(f"{folder} has no images of {', '.join(without[:_NAMED])}{more}", file=sys.stderr)
         number = {name: label for label, name in enumerate(self.class_names)}
         labels = np.array([number.get(name, -1) for name in classes])  # -1: beside the folders of the classes
         labelled = np.flatnonzero(labels >= 0)
@@ -183,4 +188,4 @@ def _contents(root: Path) -> str:
     if not root.is_dir():
         return f" ({root} is not a folder)"
     names = sorted(path.name for path in root.iterdir())
-    return f" ({root} has {', '.join(names[:5]) or 'nothing'}{', ...' if len(names) > 5 else ''})"
+    return f" ({root} has {', '.join(names[:_NAMED]) or 'nothing'}{', ...' if len(names) > _NAMED else ''})"

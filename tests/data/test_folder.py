@@ -265,3 +265,10 @@ def test_a_wrong_folder_is_named(photos, case):
     for part in parts:
         assert part in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_class_without_images_to_evaluate_on_is_told(photos, capsys):
+    shutil.rmtree(photos / "val/dog")
+    data = folder(photos)
+    assert capsys.readouterr().err == f"{photos}/val has no images of dog\n"
+    assert set(data.datasets["val"].labels.tolist()) == {0}
