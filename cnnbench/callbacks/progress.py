@@ -53,7 +53,7 @@ class RunProgress(ProgressBar):
         """Start the clock."""
         self._started = time.monotonic()
         self._first_batch = trainer.fit_loop.total_batch_idx + 1
-        if trainer.fit_loop.batch_idx >= 0:  # resumed within an epoch, whose start is past
+        if 0 <= trainer.fit_loop.batch_idx < trainer.num_training_batches - 1:  # resumed after an epoch's start
             self._begin_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

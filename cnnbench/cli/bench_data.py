@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 CIFAR = "cifar"
 RATIO = "ours is"
+_OF_FILES = ("image_size", "color_jitter", "interpolation", "decoder")  # what images in memory have no use for
 
 
 def run(args: Sequence[str] | None) -> None:
@@ -22,14 +23,18 @@ def run(args: Sequence[str] | None) -> None:
     Raises:
         UserError: There is no such folder, or an option is wrong.
     """
-    options = _parser().parse_args((sys.argv[1:] if args is None else list(args))[1:])
+    parser = _parser()
+    options = parser.parse_args((sys.argv[1:] if args is None else list(args))[1:])
+    for name in _OF_FILES if options.data == CIFAR else ("images",):
+        if getattr(options, name) != parser.get_default(name):
+            raise UserError(f"--{name.replace('_', '-')} does not go with --data {options.data}: leave it out")
     for name in ("batch_size", "rounds", "image_size", "images"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(options, name)}: it must be at least 1")
     import torch
 
     torch.set_num_threads(1)
-    device = torch.device(options.device)
+    device = _device(options.device)
     pipelines = _of_memory(options, device) if options.data == CIFAR else _of_folder(options, device)
     rows = [row for group in pipelines for row in _measured(group, options.rounds)]
     if options.format == "table":
@@ -38,6 +43,17 @@ def run(args: Sequence[str] | None) -> None:
         rows = [{key: value if key == "stage" else _text(value) for key, value in row.items()} for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
     print_rows(rows, [Column(name, right=name != "stage") for name in names], options.format)
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:  # no such device, or none of its kind here
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        known = " and ".join(["cpu", *([found.type] if found else [])])
+        raise UserError(f"--device is {name!r}: this machine has {known}") from error
 
 
 def _of_memory(options: Namespace, device: Any) -> list[dict[str, "Pipeline"]]:

@@ -39,8 +39,16 @@ class FileDataset(Dataset):
         return len(self.files)
 
     def __getitem__(self, item: int | tuple[int, int]) -> Batch:
-        """Return one sample, by its index or, in training, (index, key)."""
-        return {name: value[0] for name, value in self.__getitems__([item]).items()}
+        """Return one sample, by its index or, in training, (index, key).
+
+        Raises:
+            ImageFileError: The file is not a whole image.
+        """
+        index, key = item if isinstance(item, tuple) else (item, None)
+        sample = {"image": self.view(self.files[index], key or 0), "index": torch.tensor(index)}
+        if self.labels is not None:
+            sample["label"] = self.labels[index]
+        return sample if key is None else sample | {"key": torch.tensor(key)}
 
     def __getitems__(self, items: list[int] | list[tuple[int, int]]) -> Batch:
         """Return the finished batch of these indices or, in training, (index, key) pairs.

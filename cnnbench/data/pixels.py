@@ -3,15 +3,17 @@
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _IN_CACHE = 1 << 18  # numbers that a processor's cache holds between one operation and the next
 _OFTEN_RETURNED = 1 << 17  # bytes: memory from this size on, C's allocator gives back to the system
-_unused: deque[Tensor] = deque(maxlen=4)  # memory of batches that are gone
+_unused: deque[np.ndarray] = deque(maxlen=2)  # memory of batches that are gone
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, PIL's and torchvision's weights of grey
 
 
@@ -76,21 +78,24 @@ def _room_for(images: Tensor) -> Tensor:
     """
     numbers = images.numel()
     if images.device.type != "cpu" or 4 * numbers < _OFTEN_RETURNED:
-        return torch.empty(images.shape, device=images.device)
+        return torch.empty(images.shape, dtype=torch.float32, device=images.device)
     memory = _unused_of(numbers)
     if memory is None:
-        memory = torch.empty(numbers)
-    lent = memory.numpy()  # lives as long as the storage of the tensor that is made of it
+        memory = np.empty(numbers, np.float32)  # of the system's huge pages, where it has some
+    lent = memory[:numbers]  # lives as long as the storage of the tensor that is made of it
     weakref.finalize(lent, _unused.append, memory).atexit = False
     return torch.from_numpy(lent).view(images.shape)
 
 
-def _unused_of(numbers: int) -> Tensor | None:
-    for _ in range(len(_unused)):
-        memory = _unused.popleft()
-        if memory.numel() == numbers:
-            return memory
-        _unused.append(memory)
+def _unused_of(numbers: int) -> np.ndarray | None:
+    """Return memory that is large enough, and not much too large; smaller one is given back to the system."""
+    with suppress(IndexError):  # where another thread has taken the last
+        for _ in range(len(_unused)):
+            memory = _unused.popleft()
+            if numbers <= memory.size <= 2 * numbers:
+                return memory
+            if memory.size > numbers:
+                _unused.append(memory)
     return None
 
 

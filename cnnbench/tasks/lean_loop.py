@@ -43,7 +43,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
     """The loop over the batches of an epoch, which calls the hooks that somebody has written."""
 
     _hooks: WrittenHooks | None = None  # None: the running epoch is Lightning's
-    _batches: Iterator[Any] | None = None  # None: there is more than one loader, or no known number of batches
+    _batches: Iterator[Any] | None = None  # None: several loaders, an unknown number of batches, no epoch
 
     def __init__(self, trainer: Trainer, min_steps: int | None = None, max_steps: int = -1) -> None:
         super().__init__(trainer, min_steps, max_steps)
@@ -63,7 +63,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
         try:
             super().run(data_fetcher)
         finally:
-            self._hooks = self.automatic_optimization.hooks = None
+            self._hooks = self.automatic_optimization.hooks = self._batches = None
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         """Train on a batch.

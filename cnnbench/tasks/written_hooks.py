@@ -86,7 +86,7 @@ class WrittenHooks:
 
 
 def _batch_hooks(trainer: Trainer) -> Iterator[tuple[str | None, Hook, tuple[Any, ...]]]:
-    """Yield what brings a batch to its device: the name that it runs under where it may log, hook, and arguments."""
+    """Yield what brings a batch to its device: the name that it runs under, hook and further arguments."""
     strategy, task = trainer.strategy, trainer.lightning_module
     if (hook := _written(trainer.precision_plugin, "convert_input", Precision)) is not None:
         yield None, hook, ()
@@ -97,12 +97,13 @@ def _batch_hooks(trainer: Trainer) -> Iterator[tuple[str | None, Hook, tuple[Any
     }
     for name, args in steps.items():
         owner = trainer._data_connector._datahook_selector.get_instance(name)
-        if name != "on_before_batch_transfer" and (own := _written(strategy, "batch_to_device", Strategy)) is not None:
+        before = name == "on_before_batch_transfer"
+        if not before and (own := _written(strategy, "batch_to_device", Strategy)) is not None:
             yield "batch_to_device", own, ()
             return
         hook = getattr(owner, name)
         if name == "transfer_batch_to_device" or _written(owner, name, DataHooks) is not None:
-            yield name if owner is task else None, hook, args
+            yield name if owner is task else None if before else "batch_to_device", hook, args
 
 
 def _written(owner: object, name: str, base: type) -> Hook | None:

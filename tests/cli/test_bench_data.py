@@ -7,7 +7,8 @@ import pytest
 from cnnbench.cli.main import main
 
 STAGES = ["read", "decode", "crop", "augment", "collate", "transfer", "total", "ours is", "loader", "ours is"]
-SMALL = ("--batch-size", "4", "--image-size", "32", "--rounds", "2", "--images", "16")
+SMALL = ("--batch-size", "4", "--rounds", "2")
+OF_FILES, OF_MEMORY = ("--image-size", "32"), ("--images", "16")
 
 
 def measured(capsys, *words):
@@ -16,7 +17,7 @@ def measured(capsys, *words):
 
 
 def test_a_folder_is_measured_stage_by_stage(photos, capsys):
-    rows = measured(capsys, "--data", photos)
+    rows = measured(capsys, *OF_FILES, "--data", photos)
     assert [row["stage"] for row in rows] == STAGES
     for row in rows:
         names = ("torchvision", "timm", "ours again") if row["stage"] == "ours is" else ("ours", "torchvision", "timm")
@@ -29,13 +30,13 @@ def test_a_folder_is_measured_stage_by_stage(photos, capsys):
 
 
 def test_a_set_in_memory_is_measured(capsys):
-    rows = measured(capsys, "--data", "cifar")
+    rows = measured(capsys, *OF_MEMORY, "--data", "cifar")
     assert [row["stage"] for row in rows] == ["loader", "ours is"]
     assert rows[0].keys() >= {"ours", "torchvision"}
 
 
 def test_the_table_says_what_it_measured(photos, capsys):
-    assert main(["bench-data", "--data", str(photos), *SMALL, "--decoder", "pil"]) == 0
+    assert main(["bench-data", "--data", str(photos), *SMALL, *OF_FILES, "--decoder", "pil"]) == 0
     out = capsys.readouterr().out
     assert "decoder pil" in out
     assert "2 interleaved rounds" in out
@@ -48,6 +49,9 @@ def test_the_table_says_what_it_measured(photos, capsys):
         ([], "--data"),
         (["--data", "nowhere"], "no folder nowhere/train"),
         (["--data", "cifar", "--rounds", "0"], "--rounds is 0"),
+        (["--data", "cifar", "--device", "gpu"], "--device is 'gpu': this machine has cpu"),
+        (["--data", "cifar", "--decoder", "pil"], "--decoder does not go with --data cifar"),
+        (["--data", "PHOTOS", "--images", "100"], "--images does not go with --data "),
         (["--data", "cifar", "--round", "3"], "unknown option '--round'; did you mean '--rounds'"),
         (["--data", "PHOTOS", "--batch-size", "13"], "--batch-size is 13"),
         (["--data", "PHOTOS", "--decoder", "turbo"], "decoder is 'turbo'"),

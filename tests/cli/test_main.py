@@ -59,3 +59,4 @@ def test_help_of_settings_within_settings(word, named, capsys):
     assert left.value.code == 0
     out = capsys.readouterr().out
     assert all(text in out for text in named)
+    assert ("default:" in out) == (word == "--model.optim.help")  # a data module has defaults of its own

@@ -11,6 +11,7 @@ import torch
 import yaml
 from lightning.pytorch.tuner import batch_size_scaling
 
+from cnnbench.cli.common.short_runs import _steepest
 from cnnbench.cli.main import main
 from cnnbench.tasks import ClassificationTask
 
@@ -32,11 +33,23 @@ def test_the_learning_rate_of_the_steepest_descent(command):
         lrs, losses = np.array([[float(row["lr"]), float(row["loss"])] for row in csv.DictReader(file)]).T
     assert len(lrs) > 50
     assert (np.diff(lrs) > 0).all()
-    steepest = lrs[10:-1][np.gradient(losses[10:-1], lrs[10:-1]).argmin()]
+    assert losses[:20].mean() == pytest.approx(np.log(10), rel=0.1)  # of ten classes; no mean over others before it
+    around = np.concatenate([losses[:1].repeat(5), losses, losses[-1:].repeat(5)])
+    means = np.array([around[place : place + 11].mean() for place in range(len(losses))])
+    steepest = lrs[np.gradient(means[: means.argmin() + 1]).argmin()]
     option = f"--model.optim.lr {steepest * 64 / 8:.3g}  (for base_batch_size 64)"
     assert rows(run)["learning rate"] == f"{steepest:.3g}, where the loss falls fastest: {option}"
     assert files(run) == {"config.yaml", "lr_find.csv", "lr_find.png"}  # and no checkpoint
     assert "find_lr" not in yaml.safe_load(run.config.read_text())  # the config trains
+
+
+def test_a_fall_is_one_to_where_no_rate_came_before():
+    falls, leaps = np.linspace(2.0, 1.0, 30), [9.0] * 20
+    losses = np.concatenate([[2.0] * 20, falls, leaps, [1.5] * 30])
+    _, steepest = _steepest(losses)
+    assert 20 < steepest < 50
+    assert _steepest(np.linspace(1.0, 2.0, 100))[1] is None
+    assert _steepest(np.append(losses[:9], np.nan))[1] is None
 
 
 @pytest.fixture

@@ -28,6 +28,10 @@ OPTIONS = {
     "--data lightning.pytorch.Trainer": "data: no class 'lightning.pytorch.Trainer'",
     "--data.root x": "unknown key 'data.root': DigitsDataModule has none, ImageFolderDataModule",
     "--data.batch_size many": "data.batch_size is 'many', but must be int",
+    "--data.batch_size": "--data.batch_size needs a value",
+    "--model.mixup --data.batch_size 8": "--model.mixup needs a value",
+    "--model.optm.help": "no settings at 'model.optm'; did you mean 'model.optim'",
+    "--trainer.max_epochs 0": "trainer.max_epochs is 0: there is nothing to train on",
     "--data.batch_size 0": "batch_size is 0: it must be at least 1",
     "--data.augmentation.hflip 2": "augmentation.hflip is 2.0: a probability is between 0 and 1",
     "--data.augmentation.hfliip 0.5": "unknown key 'data.augmentation.hfliip'; did you mean 'data.augmentation.hflip'?",
@@ -89,10 +93,16 @@ def test_options(mistake, options):
     assert OPTIONS[options] in mistake(*LENET5, *options.split())
 
 
-def test_a_recipe_for_other_data_is_named(mistake):
+def test_a_recipe_for_other_data_is_named(mistake, tmp_path, monkeypatch):
     line = mistake(*LENET5, "--data", "ImageFolderDataModule", "--data.root", "photos")
     assert "unknown key 'data.augmentation.crop_padding': ImageFolderDataModule has none, DigitsDataModule" in line
     assert "configs/imagenet/convnext_t.yaml is a recipe for ImageFolderDataModule" in line
+    recipe = Path("configs/lenet5.yaml").absolute()
+    monkeypatch.chdir(tmp_path)
+    Path("configs/folder.yaml").mkdir(parents=True)
+    Path("configs/latin.yaml").write_bytes(b"caf\xe9")
+    line = mistake("fit", "--config", recipe, "--data", "ImageFolderDataModule", "--data.root", "photos")
+    assert line.endswith("CIFAR100DataModule has\n")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,5 +1,6 @@
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -167,3 +168,15 @@ def test_one_option_does_not_change_anothers_draws(images, keys):
 def test_what_no_image_can_get_is_refused(field, value):
     with pytest.raises(UserError, match=f"augmentation.{field} is {value}"):
         BatchAugmentation(**{field: value})
+
+
+def test_threads_do_not_disturb_each_other():
+    augment, keys = BatchAugmentation(crop_padding=4, hflip=0.5), sample_keys(0, 0, torch.arange(64))
+    batches = [torch.full((64, 3, 32, 32), level, dtype=torch.uint8) for level in (50, 100, 150, 200)]
+    alone = [augment(batch, keys) for batch in batches]
+
+    def is_same(place):
+        return all(torch.equal(augment(batches[place], keys), alone[place]) for _ in range(200))
+
+    with ThreadPoolExecutor(len(batches)) as threads:
+        assert all(threads.map(is_same, range(len(batches))))

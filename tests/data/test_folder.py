@@ -192,6 +192,26 @@ def test_a_batch_of_which_nothing_can_be_read_is_not_skipped(photos):
         list(folder(photos, on_error="skip").val_dataloader())
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_what_cannot_be_read_is_not_predicted_on_request_counted_and_listed(photos, capsys, batch_size):
+    file = photos / "val/dog/1.jpg"
+    file.write_bytes(file.read_bytes()[:200])
+    data = ImageFolderDataModule(
+        *(str(photos), None, str(photos / "val")), image_size=32, batch_size=batch_size, num_workers=0, on_error="skip"
+    )
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    indices = pl.Trainer(accelerator="cpu", **quiet).predict(Predicts(), data)
+    assert [index for batch in indices for index in batch] == [0, 1, 2, 3, 5]
+    assert f"skipped (1):\n  {file} cannot be read as an image" in capsys.readouterr().err
+
+
+class Predicts(pl.LightningModule):
+    """Notes the images that count."""
+
+    def predict_step(self, batch):
+        return batch["index"][counted(batch)].tolist()
+
+
 def test_a_batch_to_predict_of_which_nothing_can_be_read_is_skipped(photos):
     for file in photos.glob("val/cat/*"):
         file.write_bytes(b"")

@@ -202,3 +202,14 @@ def test_memory_of_a_batch_serves_the_next_one_when_nothing_is_in_it_any_more():
     assert torch.equal(some, values)
     del some
     assert address(normalized(images, (0.0,) * 3, (1.0,) * 3)) == place
+    assert address(normalized(images[:50], (0.0,) * 3, (1.0,) * 3)) == place  # a little smaller
+
+
+def test_a_batch_is_float32_whatever_is_torchs_default():
+    images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert normalized(images, (0.0,) * 3, (1.0,) * 3).dtype == torch.float32
+        assert normalized(images[:1], (0.0,) * 3, (1.0,) * 3).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)

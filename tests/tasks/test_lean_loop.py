@@ -1,5 +1,7 @@
 """The lean loop against Lightning's own, of the version that is installed: every call, every counter, every bit."""
 
+import gc
+import multiprocessing
 from functools import wraps
 
 import pytest
@@ -16,10 +18,11 @@ from lean_modules import (
     TakesIterator,
     TwoLoaders,
 )
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from cnnbench.callbacks.metrics_file import MetricsFile, read_rows
 from cnnbench.tasks.lean_loop import LeanEpochLoop, use_lean_loop
@@ -183,6 +186,51 @@ def test_it_does_what_lightnings_does(kind, tmp_path):
         (tmp_path / str(lean)).mkdir()
         results.append(train(tmp_path / str(lean), lean, **settings))
     check_same(*results)
+
+
+class Names(LightningDataModule):
+    """Notes under which name each of its hooks runs."""
+
+    def __init__(self, workers=0):
+        super().__init__()
+        self.names, self.workers = [], workers
+
+    def train_dataloader(self):
+        return DataLoader(Quiet([]).train_dataloader().dataset, batch_size=4, num_workers=self.workers)
+
+    def on_before_batch_transfer(self, batch, dataloader_idx):
+        return self.note(batch)
+
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        return self.note(batch)
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return self.note(batch)
+
+    def note(self, batch):
+        self.names.append(self.trainer.lightning_module._current_fx_name)
+        return batch
+
+
+def fit_with(data, lean):
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = Trainer(accelerator="cpu", max_epochs=1, limit_train_batches=2, limit_val_batches=0, **quiet)
+    if lean:
+        use_lean_loop(trainer)
+    trainer.fit(Quiet([]), data)
+
+
+def test_hooks_of_a_data_module_run_under_lightnings_names():
+    lightnings, lean = Names(), Names()
+    fit_with(lightnings, lean=False)
+    fit_with(lean, lean=True)
+    assert lean.names == lightnings.names == 2 * [None, "batch_to_device", "batch_to_device"]
+
+
+def test_no_worker_outlives_training():
+    fit_with(Names(workers=1), lean=True)
+    gc.collect()
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("accumulated", [pytest.param(1, marks=pytest.mark.slow), 2])

@@ -2,12 +2,14 @@
 
 import csv
 from collections.abc import Callable, Sequence
-from math import ceil, isfinite
+from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from jsonargparse import ActionYesNo, Namespace
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.tuner import Tuner
+from matplotlib.figure import Figure
 
 from cnnbench.callbacks.atomic import written_whole
 from cnnbench.callbacks.profile import StepProfiler
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from cnnbench.cli.fit import FitCLI
 
 _RATES = 100  # learning rates to try, a step each
-_SKIPPED = 13  # of these, at both ends, too few to tell a slope
+_AROUND = 5  # rates on either side, whose losses a mean takes in: single batches differ
+_SMOOTHING = 0.98  # of the losses that Lightning keeps
+_FEWEST = 2 * _AROUND + 3  # losses that tell a slope
 _LARGEST = 8192  # images a batch: Lightning's own limit
 _PROFILED = {"warmup": 10, "timed": 50, "traced": 5}  # batches
 _STEPS_A_SIZE = 3  # steps with each batch size
@@ -89,26 +93,61 @@ def find_lr(cli: "FitCLI", asked: bool) -> None:
     The range test of Smith 2017, "Cyclical Learning Rates for Training Neural Networks", by Lightning's `Tuner`.
 
     Raises:
-        UserError: The loss was not finite often enough to tell.
+        UserError: The loss fell nowhere, or was not finite often enough to tell.
     """
     tuner = Tuner(cli.trainer)
     finder = tuner.lr_find(cli.model, datamodule=cli.datamodule, num_training=_RATES, update_attr=False)
-    finite = sum(map(isfinite, finder.results["loss"]))
-    suggestion = finder.suggestion() if finite > _SKIPPED else None
-    if suggestion is None:
-        raise UserError(f"no learning rate to suggest: the loss was finite in {finite} of {_RATES} steps")
+    losses = _of_batches(finder.results["loss"])
+    means, steepest = _steepest(losses)
+    if steepest is None:
+        why = f"finite in {len(means)} of {_RATES} steps" if len(means) < _FEWEST else "nowhere falling"
+        raise UserError(f"no learning rate to suggest: the loss was {why}")
+    suggestion = finder.results["lr"][steepest]
     table, plot = cli.directory / "lr_find.csv", cli.directory / "lr_find.png"
     if cli.trainer.is_global_zero:
         with written_whole(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("lr", "loss"))
-            writer.writerows(zip(finder.results["lr"], finder.results["loss"], strict=True))
-        finder.plot(suggest=True).savefig(plot)
+            writer.writerows(zip(finder.results["lr"], losses, strict=True))
+        _plot(finder.results["lr"], means, steepest).savefig(plot)
     base = cli.model.optim.base_batch_size
     lr = suggestion if base is None else suggestion * base / images_per_step(cli.trainer)
     option = f"--model.optim.lr {lr:.3g}" + ("" if base is None else f"  (for base_batch_size {base})")
     found = f"{suggestion:.3g}, where the loss falls fastest: {option}"
     cli.say(**{"learning rate": found, "losses": f"{table}, {plot}"})
+
+
+def _of_batches(smoothed: Sequence[float]) -> np.ndarray:
+    """Return the loss of each batch, of Lightning's exponential means over them, which begin at half of the first."""
+    steps = np.arange(1, len(smoothed) + 1)
+    sums = np.array(smoothed) * (1 - _SMOOTHING ** (steps + 1))  # it corrects the bias of a step too many
+    return (sums - _SMOOTHING * np.append(0.0, sums[:-1])) / (1 - _SMOOTHING)
+
+
+def _steepest(losses: np.ndarray) -> tuple[np.ndarray, int | None]:
+    """Return the mean losses while they are finite, and where they fall fastest with the logarithm of the rate.
+
+    Lightning's own suggestion is by the rate itself, whose differences are smallest, and slopes steepest, where it
+    begins.
+    """
+    finite = losses[: np.argmin(np.append(np.isfinite(losses), False))]
+    if len(finite) < _FEWEST:
+        return finite, None
+    window = 2 * _AROUND + 1
+    means = np.convolve(np.pad(finite, _AROUND, mode="edge"), np.full(window, 1 / window), mode="valid")
+    end = int(np.argmin(means)) + 1  # a fall from a leap upwards is none
+    slopes = np.gradient(means[:end]) if end > 1 else np.zeros(1)
+    steepest = int(np.argmin(slopes))
+    return means, steepest if slopes[steepest] < 0 else None
+
+
+def _plot(rates: Sequence[float], means: np.ndarray, steepest: int) -> Figure:
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    axes.semilogx(rates[: len(means)], means)
+    axes.plot(rates[steepest], means[steepest], "o", color="tab:red")
+    axes.set(xlabel="learning rate", ylabel=f"loss, mean of {2 * _AROUND + 1} batches")
+    return figure
 
 
 def find_batch_size(cli: "FitCLI", mode: str) -> None:

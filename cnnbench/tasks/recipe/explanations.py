@@ -46,10 +46,17 @@ def class_keys(root: str, kind: type) -> Iterator[str]:
 
 def settings_at(path: str) -> list[type]:
     """Return the dataclasses that can stand at a dotted name such as `model.optim`, by name."""
-    root, _, name = path.partition(".")
-    arguments = (argument for kind in offered(root) for argument in _arguments(kind)) if root in BASES else ()
-    kinds = {dataclass_of(hint) for argument, hint in arguments if argument == name} - {None}
-    return sorted(kinds, key=lambda kind: kind.__name__)
+    return sorted(settings_paths(path.partition(".")[0]).get(path, ()), key=lambda kind: kind.__name__)
+
+
+def settings_paths(root: str) -> dict[str, set[type]]:
+    """Return the dotted names below `root` at which dataclasses can stand, and those of each."""
+    found: dict[str, set[type]] = {}
+    for kind in offered(root):
+        for name, hint in _arguments(kind):
+            if dataclass := dataclass_of(hint):
+                found.setdefault(f"{root}.{name}", set()).add(dataclass)
+    return found
 
 
 def dataclass_of(hint: Any) -> type | None:
@@ -111,16 +118,16 @@ def _unknown_key(complaint: _Complaint, found: re.Match) -> str:
         return _wrong_type(complaint, found)
     key = complaint.at(name)
     owners = [kind.__name__ for kind in complaint.others if key in class_keys(complaint.root, kind)]
-    if owners:
-        name = complaint.given_class.__name__
-        return f"unknown key {key!r}: {name} has none, {either(owners)} has{_recipe_for(name)}"
+    if owners := list(dict.fromkeys(owners)):
+        given = complaint.given_class.__name__
+        return f"unknown key {key!r}: {given} has none, {either(owners)} has{_recipe_for(given)}"
     return f"unknown key {key!r}{did_you_mean_key(key, complaint.keys)}"
 
 
 def _recipe_for(kind: str) -> str:
-    """Return what a message says of a recipe that has this class, which one for another class cannot be made into."""
-    recipes = sorted(Path("configs").rglob("*.yaml"))
-    found = next((file for file in recipes if f"class_path: {kind}\n" in file.read_text(encoding="utf-8")), None)
+    """Return the clause that names a recipe for this class, empty where there is none: another class's does not fit."""
+    recipes = sorted(file for file in Path("configs").rglob("*.yaml") if file.is_file())
+    found = next((file for file in recipes if f"class_path: {kind}\n".encode() in file.read_bytes()), None)
     return f"; {found} is a recipe for {kind}" if found else ""
 
 

@@ -1,9 +1,11 @@
 """The parser of the commands that run a Trainer: an error is one line with the nearest right name."""
 
+import re
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from inspect import signature
+from itertools import zip_longest
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
@@ -17,7 +19,15 @@ from cnnbench.callbacks.non_finite import StopOnNonFinite  # noqa: F401
 from cnnbench.callbacks.tracking import WandbMode
 from cnnbench.errors import UserError, did_you_mean
 from cnnbench.tasks.recipe.config_file import check_config_file
-from cnnbench.tasks.recipe.explanations import BASES, class_keys, dataclass_of, explain, must_be_mapping, settings_at
+from cnnbench.tasks.recipe.explanations import (
+    BASES,
+    class_keys,
+    dataclass_of,
+    explain,
+    must_be_mapping,
+    settings_at,
+    settings_paths,
+)
 
 _SWITCHES = {
     "compile": "Compile the network with torch.compile.",
@@ -47,12 +57,9 @@ class Parser(LightningArgumentParser):
 
         Where a word is such as `--model.optim.help`, print what can be set there and leave.
         """
-        if isinstance(args, list) and (kinds := _asked_for(args)):
-            for path, kind in kinds:
-                listing = jsonargparse.ArgumentParser(usage=f"--{path}.<setting>, of {kind.__name__}", add_help=False)
-                listing.add_class_arguments(kind, path)
-                listing.print_help()
-            raise SystemExit(0)
+        if isinstance(args, list):
+            _answer_help(args)
+            _check_each_has_a_value(args)
         if not self.exit_on_error and isinstance(args, list):  # a parser within this one
             args = [f"{word.removesuffix('=None')}=null" if word.endswith("=None") else word for word in args]
         return super().parse_args(args, *others, **kwargs)
@@ -108,10 +115,29 @@ class Parser(LightningArgumentParser):
         return {name.removeprefix("--") for name in names if not name.endswith(("+", ".help"))} | BASES.keys()
 
 
-def _asked_for(words: Sequence[str]) -> list[tuple[str, type]]:
-    """Return the settings that words such as `--model.optim.help` ask for: the dotted name, and each class."""
-    paths = (word.removeprefix("--").removesuffix(".help") for word in words if word.endswith(".help"))
-    return [(path, kind) for path in paths for kind in settings_at(path)]
+def _answer_help(words: Sequence[str]) -> None:
+    """Print what can be set where a word such as `--model.optim.help` asks for it, and leave."""
+    asked = [found[1] for word in words if (found := re.fullmatch(r"--((?:model|data)\.[\w.]+)\.help", word))]
+    for path in asked:
+        kinds = settings_at(path)
+        if not kinds:
+            known = sorted(key for root in ("model", "data") for key in settings_paths(root))
+            raise UserError(f"no settings at {path!r}{did_you_mean(path, known)}")
+        for kind in kinds:
+            listing = jsonargparse.ArgumentParser(usage=f"--{path}.<setting>, of {kind.__name__}", add_help=False)
+            listing.add_class_arguments(kind, path)
+            text = listing.format_help()
+            # a data module may have other defaults than its settings' class
+            print(re.sub(r",\s+default:\s[^:]*?\)(?=\n|$)", ")", text) if path.startswith("data.") else text)
+    if asked:
+        raise SystemExit(0)
+
+
+def _check_each_has_a_value(words: Sequence[str]) -> None:
+    """Refuse a setting of model or data that stands alone: jsonargparse would complain of the class."""
+    for word, following in zip_longest(words, words[1:], fillvalue="--"):
+        if re.fullmatch(r"--(?:model|data)\.[\w.]+", word) and following.startswith("--"):
+            raise UserError(f"{word} needs a value")
 
 
 def configs_first(words: Sequence[str]) -> list[str]:

@@ -27,8 +27,9 @@ def check_trainer_settings(settings: Any, seed: bool | int) -> None:
         if settings[name] is not None:
             checks.at_least(f"trainer.{name}", settings[name], 1)
     checks.at_least("seed_everything", seed, 0)
-    if settings["limit_train_batches"] == 0:
-        raise UserError("trainer.limit_train_batches is 0: there is nothing to train on")
+    for name in ("limit_train_batches", "max_epochs", "max_steps"):
+        if settings[name] == 0:
+            raise UserError(f"trainer.{name} is 0: there is nothing to train on")
     if isinstance(settings["accelerator"], str):
         on_cpu = _check_devices(settings["accelerator"], settings["devices"])
         _check_strategy(settings["strategy"], on_cpu)
