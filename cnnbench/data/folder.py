@@ -174,6 +174,9 @@ class ImageFolderDataModule(FilesDataModule):
         if not self.predict_root and self._names_given and not any(map(self._has_classes, splits.values())):
             folders = [self.root]
         folder = next(filter(Path.is_dir, folders), None)
+        if folder is None and not (given := self.predict_root or self.root).is_dir():
+            what = "is a file: give its folder" if given.is_file() else "is not a folder"
+            raise UserError(f"nothing to predict: {given} {what}")
         if folder is None:
             looked_for = " or ".join(map(str, folders))
             raise UserError(f"nothing to predict: no folder {looked_for}; set predict_root")

@@ -146,6 +146,8 @@ def _plot(rates: Sequence[float], means: np.ndarray, steepest: int) -> Figure:
     axes = figure.subplots()
     axes.semilogx(rates[: len(means)], means)
     axes.plot(rates[steepest], means[steepest], "o", color="tab:red")
+    fallen = means[0] - means[steepest:].min()
+    axes.set_ylim(means.min() - 0.2 * fallen, means[0] + fallen)  # what a loss leaps to would hide how it fell
     axes.set(xlabel="learning rate", ylabel=f"loss, mean of {2 * _AROUND + 1} batches")
     return figure
 
