@@ -120,17 +120,17 @@ class ClassificationTask(Task):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the mean loss of the batch."""
         images, labels = batch["image"], batch["label"]
-        targets = labels
-        if self.is_mixing:
+        targets, is_mixing = labels, self.is_mixing
+        if is_mixing:
             images, targets = self.mix(images, labels)  # targets: (B, num_classes), a distribution each
-        outputs = self(images)
+        outputs = self.forward(images)
         logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)  # (B, num_classes) each
         loss = self.train_loss(logits, targets)
         if auxiliary:
             loss = loss + self.aux_weight * sum(self.train_loss(output, targets) for output in auxiliary)
         if self.is_logging_step or self.trainer.is_last_batch:  # the last is shown, also in an epoch of few steps
             self.log("train/loss", loss.detach(), sync_dist=True)  # exact: training batches are of equal size
-        if not self.is_mixing:  # a mixed image has no single label to count
+        if not is_mixing:  # a mixed image has no single label to count
             # a metric's update in each step costs a sixth of a small network's own; so it has one an epoch
             self._uncounted.append((logits.detach(), labels))
             if len(self._uncounted) >= min(_KEPT_BATCHES, 1 + _KEPT_LOGITS // logits.numel()):

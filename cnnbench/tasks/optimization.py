@@ -125,5 +125,6 @@ class Optimized(LightningModule):
 def _step_seeds(seed: int, block: int, rank: int) -> tuple[int, ...]:
     """Return the seeds of a block of steps; one at a time, between steps, each takes ten times as long."""
     steps = range(block * SEEDS_AT_A_TIME, (block + 1) * SEEDS_AT_A_TIME)
-    sequences = (np.random.SeedSequence((seed, step, rank)) for step in steps)
+    parts = np.array([(seed, step, rank) for step in steps], np.uint32)  # of which numpy makes no array again
+    sequences = map(np.random.SeedSequence, parts)
     return tuple(int(sequence.generate_state(1, np.uint64)[0]) for sequence in sequences)
