@@ -52,7 +52,7 @@ def settings_at(path: str) -> list[type]:
 def settings_paths(root: str) -> dict[str, set[type]]:
     """Return the dotted names below `root` at which dataclasses can stand, and those of each."""
     found: dict[str, set[type]] = {}
-    for kind in offered(root):
+    for kind in _offered(root):
         for name, hint in _arguments(kind):
             if dataclass := dataclass_of(hint):
                 found.setdefault(f"{root}.{name}", set()).add(dataclass)
@@ -95,7 +95,7 @@ class _Complaint:
         """Every key that could stand here: the options, and the arguments of the classes."""
         keys = set(self.options)
         for root in BASES:
-            chosen = [self.given_class] if root == self.root and self.given_class else offered(root)
+            chosen = [self.given_class] if root == self.root and self.given_class else _offered(root)
             if root != "trainer.callbacks" or self.given_class:
                 keys.update(key for kind in chosen for key in class_keys(root, kind))
         return keys
@@ -105,7 +105,7 @@ class _Complaint:
         """The classes that the user could have chosen instead."""
         if self.given_class is None or self.root == "trainer.callbacks":
             return []
-        return [kind for kind in offered(self.root) if kind is not self.given_class]
+        return [kind for kind in _offered(self.root) if kind is not self.given_class]
 
     def at(self, key: str) -> str:
         """Return the full name of a key that the message may name by its last part only."""
@@ -146,12 +146,12 @@ def _unknown_class(complaint: _Complaint, found: re.Match) -> str:
         return _no_mapping(complaint, found)
     if path == "model" and name in list_models():
         return f"model: {name!r} is a model's name, give it as --model.name {name}"
-    names = [kind.__name__ for kind in offered(path)]
+    names = [kind.__name__ for kind in _offered(path)]
     return f"{path}: no class {name!r}{did_you_mean(name.rpartition('.')[2], names)}"
 
 
 def _no_class_path(complaint: _Complaint, found: re.Match) -> str:
-    names = [kind.__name__ for kind in offered(complaint.root)] if complaint.root else []
+    names = [kind.__name__ for kind in _offered(complaint.root)] if complaint.root else []
     return f"{complaint.path} has no class_path{did_you_mean('', names)}"
 
 
@@ -224,7 +224,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[_Complaint, re.Match], str]], ...] = (
 )
 
 
-def offered(root: str) -> Iterator[type]:
+def _offered(root: str) -> Iterator[type]:
     """Yield the classes that can stand at a key: this package's public ones and those from elsewhere."""
     pending = list(BASES[root].__subclasses__())
     for kind in pending:
